@@ -32,6 +32,7 @@ def test_a_head_is_drawn_and_the_answer_moves_after_the_guess(open_page: Callabl
     expect(step).to_contain_text("1 of 311 answers changed. Here it stays “business”.")
     expect(step.locator(".arc.seen")).to_have_count(0)
     expect(page.locator(".dot.seen")).to_have_count(2)
+    expect(step.locator(".axis")).to_have_attribute("aria-label", "Measured: 1 answer. Your guess: 1 answer, right")
     # A guess does not move once the answer is known, and the way on is in sight.
     expect(step.get_by_role("slider")).to_have_count(0)
     expect(page.locator(".st-key-learn-next button")).to_be_in_viewport()

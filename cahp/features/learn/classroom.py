@@ -14,6 +14,7 @@ import streamlit as st
 from cahp.features.learn.stage import (
     describe_distance,
     draw_answer,
+    draw_axis,
     draw_guess,
     draw_sentence,
     draw_stage,
@@ -180,8 +181,9 @@ def attend(room: Classroom, who: str) -> None:
                 room.guess(who, at, value)
                 st.rerun()
             if guess is not None:
-                st.markdown(f"You guessed **{guess} {step.unit}**. The leader shows the answer.")
+                st.markdown(f"You guessed **{step.amount(guess)}**. The leader shows the answer.")
         else:
+            draw_axis(step, answer, guess, room.list_guesses(at))
             draw_sentence(answer.headline)
             with st.expander("Figures", expanded=True):
                 draw_answer(step, answer, guess, room.list_guesses(at))
@@ -192,7 +194,7 @@ def attend(room: Classroom, who: str) -> None:
         if own is not None:
             asked = subject.steps[place]
             distance = describe_distance(asked, own, shown)
-            rows.append({"Step": asked.title, "Your guess": f"{own} {asked.unit}", "You were": distance})
+            rows.append({"Step": asked.title, "Your guess": asked.amount(own), "You were": distance})
     if rows:
         st.subheader("Your guesses so far")
         with st.container(key="class-so-far"):

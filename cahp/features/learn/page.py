@@ -11,7 +11,15 @@ from cahp.board import mark_clusters, tints
 from cahp.features.learn import classroom
 from cahp.features.learn.classroom import CLASSES, Classroom
 from cahp.features.learn.scene import HeadFamily, Scene, find_family, find_scene, measure_scene
-from cahp.features.learn.stage import draw_answer, draw_guess, draw_line, draw_sentence, draw_stage, draw_title
+from cahp.features.learn.stage import (
+    draw_answer,
+    draw_axis,
+    draw_guess,
+    draw_line,
+    draw_sentence,
+    draw_stage,
+    draw_title,
+)
 from cahp.features.learn.steps import TURN, Answer, Step, Subject, answer_turn, choose_best
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
@@ -199,6 +207,8 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
     explorer = lesson.explorer
     step = subject.steps[at]
     seen = lesson.see(at)
+    guess = None
+    guesses = []
     # Above the guess, which it may show.
     stage = st.container()
     if step.question and seen is None:
@@ -206,13 +216,11 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
     else:
         budget = 0
         sentence = subject.scene.describe(subject.bench.card.unit)
-        guess = None
-        guesses = []
         if seen is not None:
             sentence = seen.headline
             if lesson.room is None:
                 guess = lesson.learner.guesses[lesson.key(at)]
-                sentence = f"You guessed {guess} {step.unit}. {sentence}"
+                sentence = f"You guessed {step.amount(guess)}. {sentence}"
                 budget = choose_best([guess], seen)
             else:
                 guesses = lesson.room.list_guesses(at)
@@ -221,7 +229,9 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
             if at + 1 < len(subject.steps):
                 label = f"Next: {subject.steps[at + 1].short.lower()}"
                 _draw_go_button(lesson, label, "learn-next", at + 1, type="primary")
-            elif st.button(f"Open {budget} {step.unit} on Overview", key="learn-open", icon=":material/arrow_forward:"):
+            elif st.button(
+                f"Open {step.amount(budget)} on Overview", key="learn-open", icon=":material/arrow_forward:"
+            ):
                 clear_note()
                 explorer.board.set_budget(budget)
                 go_to("home")
@@ -242,6 +252,8 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
         mask = selection.mask
     with stage:
         draw_stage(subject, step, lesson.know(at), answered=seen is not None, mask=mask)
+        if seen is not None:
+            draw_axis(step, seen, guess, guesses)
 
 
 def _ask(lesson: _Lesson, at: int) -> int:

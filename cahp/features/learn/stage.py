@@ -9,11 +9,10 @@ import streamlit as st
 
 from cahp.board import COLOURS, STRIPED, contrast, read_component
 from cahp.features.learn.steps import TURN, Answer, Step, Subject
-from cahp.figures import draw, ink, points
 from cahp.outcomes import OUTCOMES
 from cahp.show import Table
 from cahp.ui.frame import shape_key
-from cahp.ui.parts import bind_units, draw_blocks, is_dark, plain, show_chart
+from cahp.ui.parts import bind_units, draw_blocks, plain
 from cahp.values import Estimate, HeadMask, JsonObject
 from cahp.words import percent, span
 
@@ -25,7 +24,11 @@ _LOWEST = 0.6
 def draw_title(subject: Subject, at: int) -> None:
     """Draw what is done in step ``at``, and what its new terms mean."""
     step = subject.steps[at]
-    st.caption(f"Learn in {len(subject.steps) - 1} guesses · step {at + 1} of {len(subject.steps)}")
+    does = "continues a text"
+    if subject.texts.task.predicts_labels:
+        does = f"sorts texts into {', '.join(subject.bench.class_names[:3])}, …"
+    count = len(subject.steps)
+    st.caption(plain(f"Learn in {count - 1} guesses · step {at + 1} of {count} · this model {does}"))
     st.title(step.title)
     st.markdown(step.doing, help=step.terms or None)
 
@@ -76,6 +79,29 @@ def describe_stage(subject: Subject, step: Step, known: Answer | None, *, answer
         data |= {"words": scene.words, "arcs": scene.arcs, "colour": COLOURS[tint], "dashed": tint >= STRIPED}
         data["drops"] = bool(step.question)
     return data
+
+
+def draw_axis(step: Step, answer: Answer, guess: int | None, guesses: Sequence[int]) -> None:
+    """Draw the measured answer with its interval, the own ``guess``, and the ``guesses`` of a class on one axis.
+
+    The axis is the range of the guess, and longer only where the answer lies outside.
+    """
+    low, high = answer.interval or (answer.value, answer.value)
+    said = f"Measured: {step.amount(round(answer.value, 1))}"
+    if guess is not None:
+        said += f". Your guess: {step.amount(guess)}, {describe_distance(step, guess, answer)}"
+    data = {
+        "begin": min(0, low),
+        "end": max(step.highest, high),
+        "unit": step.unit,
+        "value": round(answer.value, 1),
+        "low": low,
+        "high": high,
+        "guess": guess,
+        "guesses": list(guesses),
+        "label": said,
+    }
+    _component("cahp_learn_axis", "axis.js")(key=f"learn-axis-{step.name}", data=data)
 
 
 def draw_line(steps: Sequence[Step], answers: Sequence[Answer | None], full: Estimate | None, at: int) -> None:
@@ -136,45 +162,18 @@ def describe_distance(step: Step, guess: int, answer: Answer) -> str:
 
 def draw_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence[int]) -> None:
     """Draw the figures of an answer, with the own ``guess`` and the sorted ``guesses`` of a class."""
-    measured = f"{round(answer.value, 1):g} {step.unit}"
+    measured = step.amount(round(answer.value, 1))
     if answer.interval is not None:
         measured += f", {answer.spread} {span(*answer.interval)}"
     if answer.sample:
         measured += f", n = {answer.sample}"
     st.markdown(f"**{step.question}** Measured: {plain(measured)}.")
     titles = []
-    rows = [("measured", answer.value), *(("a guess of the class", value) for value in guesses)]
     if guess is not None:
-        titles.append(f"Your guess: {guess} {step.unit}, {describe_distance(step, guess, answer)}")
-        rows.append(("your guess", guess))
+        titles.append(f"Your guess: {step.amount(guess)}, {describe_distance(step, guess, answer)}")
     if guesses:
-        titles.append(f"Median of {len(guesses)} guesses: {np.median(guesses):g} {step.unit}")
-    show_chart(
-        guess_figure(step, answer, guess, guesses, dark=is_dark()),
-        title=". ".join(titles) or "There are no guesses",
-        help=f"Line: the measured answer; band: its {answer.spread}. Hollow diamond: your guess. Bars: guesses of a "
-        "class.",
-        name=f"learn-distance-{step.name}",
-        data={"what": [name for name, _ in rows], step.unit: [value for _, value in rows]},
-    )
+        titles.append(f"Median of {len(guesses)} guesses: {step.amount(float(np.median(guesses)))}")
+    if titles:
+        st.markdown(f"**{plain('. '.join(titles))}.**")
     st.markdown(plain(answer.meaning))
     draw_blocks([Table("", ("variant", answer.outcome), list(answer.bars.items()), name=f"learn-{step.name}")])
-
-
-def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[int], *, dark: bool) -> Any:
-    """Draw the measured answer (line, interval), the own guess (diamond) and how often others made each guess.
-
-    The axis is the range of the guess, and longer only where the answer lies outside.
-    """
-    colours = ink(dark=dark)
-    low, high = answer.interval or (answer.value, answer.value)
-    end = max(step.highest, high)
-    bins = {"start": -0.5, "size": max(1, round(end / 30))}
-    traces = [{"type": "histogram", "x": list(others), "xbins": bins, "marker": {"color": colours.faint}}]
-    if own is not None:
-        traces.append(points([own], [0], "diamond-open", colours.text, size=13, outline=2, cliponaxis=False))
-    x = {"title": step.unit, "range": [min(0, low) - 0.05 * end, 1.05 * end], "zeroline": False}
-    y = {"title": "guesses", "rangemode": "tozero", "visible": bool(others)}
-    figure = draw(traces, x=x, y=y, height=200, left=10, top=30, bottom=45)
-    figure.add_vrect(low, high, fillcolor=colours.accent, opacity=0.2, line_width=0)
-    return figure.add_vline(answer.value, line={"color": colours.accent, "width": 3})

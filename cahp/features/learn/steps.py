@@ -82,6 +82,13 @@ class Step:
     unit: str = ""
     terms: str = ""
 
+    def amount(self, value: float) -> str:
+        """Write a guess or an answer with its unit."""
+        unit = self.unit
+        if value == 1:
+            unit = unit.removesuffix("s")
+        return f"{value:g} {unit}"
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
