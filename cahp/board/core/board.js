@@ -104,7 +104,7 @@ class Board {
 
   build() {
     this.root.replaceChildren();
-    this.again = this.strip = this.gains = this.disclosed = this.sentence = this.answers = this.flips = this.world = null;
+    this.again = this.strip = this.gains = this.disclosed = this.sentence = this.answers = this.flips = this.world = this.worlds = null;
     if (this.data.first?.sentence) {
       const acts = { peek: (head) => this.inspect(head), look: (head) => this.select(head), named: (head) => this.heads.named(head) };
       this.sentence = new Sentence(this.root, (heads) => this.heads.glow(heads), acts);
@@ -181,6 +181,7 @@ class Board {
     if (Object.keys(this.data.first?.recoveries ?? {}).length > 1) {
       const choices = Object.entries(this.data.first.recoveries).map(([name, words]) => [words, name]);
       this.world = choose(below, "Figures", choices, (name) => this.tell({ kind: "recover", name }));
+      this.worlds = { below, row: below.lastElementChild };
     }
     this.slider.oninput = () => {
       this.dragging = true;
@@ -247,6 +248,9 @@ class Board {
     const cell = Math.max(7, Math.min(largest, Math.floor(room / columns), Math.floor(480 / rows)));
     this.heads.fit(columns, cell);
     this.root.classList.toggle("narrow", narrow);
+    // On a phone the slider stays in sight, and takes little room.
+    const home = narrow ? this.root.querySelector(".switches") : this.worlds?.below;
+    if (this.worlds && this.worlds.row.parentElement !== home) home.append(this.worlds.row);
     this.root.classList.toggle("wide", wide);
     this.root.classList.toggle("tight", room < TIGHT);
     this.root.classList.toggle("row-of-figures", !narrow && width - (wide ? 0 : columns * cell + 70) > 620);
