@@ -33,7 +33,7 @@ def refit_texts(texts: int) -> int:
     At 4.1 forward passes per text, and 3 per held-out text, that is 2 passes per calibration text; choosing the heads
     takes 1.5. A refit holds hidden states of each of their tokens in memory. Of a classifier, more texts recover little
     more. Of a language model, four times the tokens lower the KL divergence by a fifth (45 groups of SmolLM2, see
-    ``assets/docs/language-models.md``), so it reads more windows than choose its heads.
+    ``assets/docs/results/mixes.md``), so it reads more windows than choose its heads.
     """
     return min(max(REFIT_TEXTS, int(_REFIT_SHARE * texts)), _MOST_REFIT_TEXTS)
 

@@ -132,7 +132,7 @@ def test_the_guide_has_short_pages_which_its_first_page_links() -> None:
     assert sorted(linked) == sorted(pages.keys() - {"index.md"})
     for name, text in pages.items():
         room = name.partition("/")[0]
-        assert len(text.splitlines()) <= 200 or room in ("look-up", "results") or "/" not in name
+        assert len(text.splitlines()) <= 200 or room in ("look-up", "results")
         # Recipes hold no measurements.
         assert room != "do" or not re.search(rf"\[{_NUMBER}, {_NUMBER}\]|\({_NUMBER} to {_NUMBER}\)", text), name
 
@@ -420,7 +420,7 @@ def test_the_snippets_of_the_python_page_run(here: Path, capsys: pytest.CaptureF
 
 
 def test_a_language_model_is_pruned_as_its_page_shows(here: Path) -> None:
-    assert run_snippets("assets/docs/language-models.md")["run"].mask.count == 6
+    assert run_snippets("assets/docs/do/language-model.md")["run"].mask.count == 6
 
 
 @pytest.mark.parametrize(
@@ -489,11 +489,13 @@ def test_the_guide_shows_the_bundled_run_of_the_language_model() -> None:
         max(heads for heads, row in measured.items() if row[loss].value - full[loss].value >= 1)
         for loss in ("copying", "nll")
     )
-    said = " ".join(guide.PAGES["assets/docs/language-models.md"].split())
+    said = " ".join(guide.PAGES["assets/docs/results/heads.md"].split())
     assert f"1 nat per token at {copying} groups, that on text (100 documents) at {text}" in said
     # The command of the guide does not ask for neutral text, which the bundled run was evaluated on later.
     printed = "\n".join(run_lines(put_record(bundle.document, NEUTRAL_TEXT, None), measures()))
-    shown = next(block for block in guide.blocks("assets/docs/language-models.md", "text") if "Measured on" in block)
+    shown = next(
+        block for block in guide.blocks("assets/docs/understand/language-models.md", "text") if "Measured on" in block
+    )
     assert shown.rstrip() in printed
 
 
@@ -501,7 +503,7 @@ def test_the_readme_says_what_the_bundled_experiments_found() -> None:
     said = " ".join(README.split())
     assets = guide.ROOT / "assets"
     peers = json.loads((assets / "compare" / "smollm2" / "peers.json").read_text(encoding="utf-8"))
-    assert peers["shown"]["lines"][0][1:] in " ".join(guide.PAGES["assets/docs/language-models.md"].split())
+    assert peers["shown"]["lines"][0][1:] in " ".join(guide.PAGES["assets/docs/results/comparisons.md"].split())
     assert f"({peers['made']['machine']}, {peers['made']['date']})" in said
     assert f"learned from {peers['calibration']:,} tokens" in said
     gigabytes = peers["cache"] * peers["context"] / 1e9
@@ -516,7 +518,7 @@ def test_the_readme_says_what_the_bundled_experiments_found() -> None:
     for removed, interval in ((20, "[0.196, 0.226]"), (50, "[0.803, 0.912]")):
         mean = f"{totals[removed] / perplexities['protocol']['tokens']:.3f}"
         assert f"{mean} nats {interval} with {90 - removed * 90 // 100}" in said
-        assert f"| {mean} {interval} |" in guide.PAGES["assets/compare/README.md"]
+        assert f"| {mean} {interval} |" in guide.PAGES["assets/docs/results/comparisons.md"]
     # The verdicts follow from the intervals, and what the README says of them from p.
     differences = {}
     for name in ("minilm-sst5", "minilm-bbc", "control/minilm-bbc"):
@@ -532,7 +534,7 @@ def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
     accuracy = guide.list_means("minilm-sst5-tested", 12)["refit", "obs-fisher"]["accuracy"]
     tested = guide.read_comparison("minilm-sst5-tested")
     full = percent(tested.document.full[0].recoveries["none"].report["accuracy"])
-    said = " ".join(guide.PAGES["assets/docs/comparison.md"].split())
+    said = " ".join(guide.PAGES["assets/docs/results/comparisons.md"].split())
     measured = f"{accuracy.text} {accuracy.interval} on SST-5's test split, all heads {full}"
     assert f"have an accuracy of {measured} (n = {tested.results.n:,}; mean of five seeds)" in said
     assert len({cell.seed for cell in tested.document.cells if cell.method == "obs-fisher"}) == 5
@@ -554,7 +556,7 @@ def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
         assert test.tie
         leads.append((f"{test.lead.text}", describe_p(test.p_holm)))
         needed = f"{100 * test.detectable / (test.margin / MARGIN_SHARE):.0f} %"
-        assert needed in guide.PAGES["assets/docs/comparison.md"]
+        assert needed in guide.PAGES["assets/docs/results/comparisons.md"]
     ((bbc, p_bbc), (mnli, p_mnli)) = leads
     assert f"random selection is {bbc} nats ({p_bbc}) and {mnli} ({p_mnli}): too few seeds to tell" in said
     run = bundled.read_run("minilm-bbc")

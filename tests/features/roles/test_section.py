@@ -86,7 +86,7 @@ def test_an_ablation_is_confirmed_by_its_interval_and_its_corrected_p_value() ->
 def test_the_guide_states_the_roles_that_ship() -> None:
     run = bundled.read_run("smollm2")
     roles = stored_roles(Source.open(bundled.RUNS["smollm2"]).bench.resources)
-    page = " ".join(guide.PAGES["assets/docs/language-models.md"].split())
+    page = " ".join(guide.PAGES["assets/docs/results/heads.md"].split())
     counts = dict(roles.counts)
     without = counts.pop("none")
     named = [f"{count} {NOUNS[role]}" for role, count in counts.items()]
