@@ -286,6 +286,11 @@ def test_a_click_selects_a_head_and_changes_no_figure_until_it_is_removed(bare: 
     # A host that refuses it sends the board as it was.
     page.evaluate("board.update({...data})")
     assert figures(page)[0] == "40 of 72"
+    # It may know of the removed head only once another one is selected.
+    page.keyboard.press("ArrowRight")
+    page.evaluate("board.update({...data, selected: 3})")
+    expect(inspector.locator(".who")).to_contain_text("Layer 0, head 4")
+    cells.nth(3).click()
     page.keyboard.press("Space")
     inspector.get_by_role("button", name=re.compile("Remove|Restore")).click()
     inspector.get_by_role("button", name="Open card").click()

@@ -71,8 +71,10 @@ class Board {
     const before = this.data;
     this.data = this.given = data;
     this.kept = before?.kept === data.kept ? this.kept : data.kept.map(unpacked);
-    // What a person selected stays until the host selects another head.
-    if (this.shape !== shape || data.selected !== before.selected) this.selected = data.selected;
+    // What a person selected stays until the host selects another head than the one that it was told of last.
+    const selects = data.selected !== before?.selected && data.selected !== this.told;
+    const other = before?.layers !== data.layers || before.heads !== data.heads;
+    if (other || selects) this.selected = data.selected;
     if (this.shape !== shape) {
       this.shape = shape;
       this.build();
@@ -319,12 +321,15 @@ class Board {
     this.select(head);
     if (!this.tell) return;
     this.expect(head);
+    this.told = head;
     this.tell({ kind: "toggle", head });
   }
 
   open(head) {
     this.select(head);
-    if (this.data.cards) this.tell({ kind: "ask", head });
+    if (!this.data.cards) return;
+    this.told = head;
+    this.tell({ kind: "ask", head });
   }
 
   // Show a toggled head at once, with the figures of the nearest measured budget, until the host has its own.

@@ -54,6 +54,7 @@ export class Inspector {
   show(head, held, state, data) {
     this.place.classList.toggle("empty", head == null);
     this.place.classList.toggle("held", Boolean(held));
+    this.place.classList.toggle("bare", !Object.keys(data.facts).length);
     if (head == null) return;
     const { heads } = this, { facts } = data, [role, does, target, share] = facts.roles?.[head] ?? [];
     write(this.name, heads.place(head));
