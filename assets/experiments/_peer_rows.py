@@ -120,7 +120,9 @@ def describe_winner(document: PeersDocument) -> str:
         return f"nothing is compared, because --only leaves out {REFERENCE}"
     sentences: dict[str, None] = {}
     for row in (reference[0], reference[-1]):
-        as_small = [other for other in document.rows if other.bytes <= row.bytes + 1e-6]
+        as_small = [
+            other for other in document.rows if other.bytes <= row.bytes + 1e-6 and not is_too_short(document, other)
+        ]
         best = min(as_small, key=lambda other: other.kl.value)
         words = f"{row.words} removed save {percent(1 - row.bytes, 0)} for {_write(row.kl, ' nats')}"
         if best is not row:
@@ -147,7 +149,7 @@ def describe_gains(document: PeersDocument) -> str:
     if row.speed is not None:
         faster = 1 / row.speed.ratio.value
         words += f" and writes {times(faster)} as fast at {row.speed.context:,} tokens of context"
-    return f"{words}; a rounded cache does not do that by itself"
+    return f"{words}; whether a rounded cache is faster was not measured"
 
 
 def show_peers(document: PeersDocument) -> dict[str, Any]:
@@ -178,6 +180,11 @@ def show(value: float) -> str:
     return number(value, digits)
 
 
+def is_too_short(document: PeersDocument, row: PeerRow) -> bool:
+    """Whether the windows of the texts are too short to tell what a peer that forgets tokens costs."""
+    return row.peer == "streaming" and document.protocol is not None and document.protocol.window < document.context
+
+
 def table_rows(document: PeersDocument) -> list[dict[str, str]]:
     """The rows of the table as text by column, in the order of the peers."""
     rows = []
@@ -185,14 +192,19 @@ def table_rows(document: PeersDocument) -> list[dict[str, str]]:
         speed = "simulated" if row.simulated else "not timed"
         if row.speed is not None:
             speed = f"{rate(row.speed.pruned)} ({times(1 / row.speed.ratio.value)})"
+        kl = _write(row.kl)
+        difference = _write(row.difference)
+        if is_too_short(document, row):
+            kl = "texts too short"
+            difference = ""
         rows.append(
             {
                 "how the cache is made smaller": row.label,
                 "what is done": row.words,
                 "cache saved": percent(1 - row.bytes),
                 "weights saved": percent(1 - row.weights / document.weights),
-                "KL divergence, nats": _write(row.kl),
-                "minus removed groups": _write(row.difference),
+                "KL divergence, nats": kl,
+                "minus removed groups, as far as measured": difference,
                 "second reading of a passage, nats": _write(row.passages),
                 "of random tokens, nats": _write(row.random),
                 "tokens per second": speed,

@@ -4,7 +4,7 @@ Where there are labels, an item's value is whether the model predicts the label.
 predicts the same class as the full model. The full model then has the value 1 by definition, and chance is the share of
 such agreement that is left if a model keeps the full model's class frequencies but ignores the texts. The part of that
 lead which a model keeps is Cohen's kappa (1960) with these frequencies: ``lost`` is a kappa below 0.5, and ``kept`` is
-one surely above 0.9.
+one significantly above 0.9.
 """
 
 import re

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cahp.features.abilities.items import ABILITIES, AbilityKind, Items, ItemSource, NotMeasurable
-from cahp.features.abilities.record import REVISION, AbilitiesRecord, ItemValues, decide
+from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide
 from cahp.models import known_tokens, start_id
 from cahp.run import Bench, Recovered, Resources, cut_model
 from cahp.store import Entry, key
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cahp.models import HeadModel
 
 STAGE = "abilities"
+#: Bump to invalidate cached losses of items.
+_REVISION = 2
 
 
 def measure_abilities(
@@ -95,7 +97,7 @@ def _read(
         mask = None
     precision = resources.precisions.evaluation
     digests = (resources.card.sha256, items.sha256, mask and mask.sha256, recovered and recovered.sha256)
-    name = key("abilities", REVISION, *digests, precision)
+    name = key("abilities", _REVISION, *digests, precision)
 
     def compute() -> Entry:
         from cahp.models import can_cut

@@ -3,7 +3,8 @@
 Values of the same items are paired, so that hard items count for no model. The word of a row follows from three
 questions. Is the full model above chance (Student's t over items, one-sided, 5 %)? Is the other model worse (flips of
 signs, two-sided, 5 %, corrected by Holm over the rows of a receipt)? Is it worse by less than the margin (the lower
-one-sided 95 % limit of the mean difference, Student's t)?
+one-sided 95 % limit of the mean difference, Student's t)? Where a row has losses, such as that of a second reading, the
+last two are asked of them as well: a model that reads everything worse keeps the difference of two readings.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ import numpy as np
 from cahp.outcomes import compare_signs, estimate_mean, wilson
 from cahp.values import Estimate, Floats, JsonObject, Unit, holm_correction
 
-#: Bump to invalidate cached results, and the cached runs that hold them.
-REVISION = 2
+#: Bump to invalidate cached receipts, and the cached runs that hold them.
+REVISION = 3
 #: What became of an ability. The words ``weaker`` and ``lost`` are flags.
 Word = Literal["kept", "weaker", "lost", "not significant", "not measurable"]
-#: The words of abilities that are surely worse, beyond the margin.
+#: The words of abilities that are significantly worse, beyond the margin.
 FLAGS: tuple[Word, ...] = ("lost", "weaker")
 #: The models whose abilities are compared with the full model's.
 COMPARED = ("pruned", "recovered")
 #: What each word means, in a sentence for tables and help, the worst word first.
 MEANINGS: Mapping[Word, str] = {
-    "lost": "surely worse, and more than half of the lead over chance is gone",
-    "weaker": "surely worse than the full model",
+    "lost": "significantly worse, and more than half of the lead over chance is gone",
+    "weaker": "significantly worse than the full model",
     "not significant": "neither a difference nor its absence is certain",
-    "kept": "surely worse by less than a tenth of the full model's lead over chance, or better",
-    "not measurable": "the full model itself is not surely above chance, or cannot be asked",
+    "kept": "not worse by a tenth of the full model's lead over chance (one-sided 95 %)",
+    "not measurable": "the full model itself is not significantly above chance, or cannot be asked",
 }
 
 
@@ -113,7 +114,7 @@ class AbilitiesRecord:
         if parts:
             return f"of {measured} measurable abilities: {'; '.join(parts)}"
         kept = len(by_word.get("kept", ()))
-        return f"no ability is surely worse; {kept} of {measured} measurable ones are surely kept"
+        return f"no ability is significantly worse; {kept} of {measured} measurable ones are kept"
 
     def of_models(self, *states: str) -> AbilitiesRecord:
         """Return the receipt of these models alone: ``full``, and ``pruned`` or not."""
@@ -142,8 +143,8 @@ class ItemValues:
     Higher is better; the values of an item belong to each other. ``chance`` is the value without the ability, of all
     items or of each ``(n,)``. Values of the unit ``share`` are 0 or 1. A ``reason`` tells why there are no values.
     ``losses`` are further values by model, in nats, which ``loss_label`` names. With ``by_definition`` the values are
-    shares of agreement with the full model, whose own are 1: another model is only worse if it surely disagrees in
-    more than the margin.
+    shares of agreement with the full model, whose own are 1: another model is only worse if it disagrees in
+    significantly more than the margin.
     """
 
     name: str
@@ -174,7 +175,7 @@ class ItemValues:
         if self.n < LEAST:
             return f"{self.n} items are too few"
         if not lower_limit(self.lead) > 0:
-            return "the full model is not surely above chance"
+            return "the full model is not significantly above chance"
         return ""
 
     def compare(self, state: str) -> float:
@@ -211,6 +212,12 @@ def decide(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...
                 if tested[place]:
                     p = next(corrected)
                     word = find_word(differences, float(row.lead.mean()), p, shares=shares)
+                    if row.losses:
+                        falls = row.losses["full"] - row.losses[state]
+                        # Corrected by Bonferroni, for so many rows have losses.
+                        p_losses = compare_signs(falls) * sum(bool(other.losses) for other in rows)
+                        of_losses = find_word(falls, float(row.lead.mean()), p_losses)
+                        word = min(word, of_losses, key=list(MEANINGS).index)
                 difference = estimate_mean(differences, seed, row.unit)
                 if shares:
                     difference = estimate_mean(100 * differences, seed, "points")

@@ -74,7 +74,7 @@ _CALIBRATION = 400
 _EVALUATION = 300
 #: Bump to invalidate cached runs.
 REVISION = 2
-#: A choice is narrow if it surely costs this share more than a choice made on the neutral text.
+#: A choice is narrow if it costs this share more, significantly, than a choice made on the neutral text.
 MUCH = 0.5
 
 
@@ -85,7 +85,7 @@ class NeutralRecord:
     ``kept`` lists the heads of each layer that are kept if they are chosen on neutral text; ``shared`` of them are in
     the mask, and random masks share ``by_chance``. ``outcomes`` on neutral text are those of the ``full`` model, of the
     mask (``chosen``) and of the mask that was chosen there (``own``). ``excess`` is the KL divergence of the mask
-    minus that of the other, in nats, paired over texts or documents. ``narrow`` tells whether it surely exceeds
+    minus that of the other, in nats, paired over texts or documents. ``narrow`` tells whether it significantly exceeds
     ``MUCH`` of the other's.
 
     If the mask was recovered by ``recover`` (None: it was not), the other was recovered alike on neutral calibration
@@ -120,7 +120,7 @@ class NeutralRecord:
         elif excess.excludes(0) and excess.value < 0:
             verdict = "Costs less there"
         elif excess.excludes(0):
-            verdict = f"Somewhat narrow, not surely by {percent(MUCH, 0)}"
+            verdict = f"Somewhat narrow, not significantly by {percent(MUCH, 0)}"
         return (
             f"{verdict}: on neutral text these heads cost {cost} nats{after}; difference from heads chosen there "
             f"{excess}"
@@ -158,7 +158,7 @@ def open_neutral(bench: Bench, count: int, name: str) -> Bench:
 
 
 def is_narrow(excess: Estimate, own: Outcomes) -> bool:
-    """Return whether an excess is surely more than ``MUCH`` of what a mask chosen on neutral text costs there."""
+    """Return whether an excess is significantly above ``MUCH`` of what a mask chosen on neutral text costs there."""
     return excess.ci95 is not None and excess.low > MUCH * own["kl"].value
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fakes import prune
 
+from cahp.api import bundled
 from cahp.features.abilities.classifying import _Rows, find_negations, measure_classifier, mistype
 from cahp.features.abilities.panel import strip_html
 from cahp.features.abilities.record import (
@@ -61,11 +62,30 @@ def test_the_word_follows_from_the_paired_difference(change: np.ndarray, word: s
     assert ability.pruned.difference.value == pytest.approx(change.mean())
 
 
+@pytest.mark.parametrize(
+    ("gain", "rise", "word"),
+    [(0, 0.05, "kept"), (0, 0.3, "weaker"), (0, 0.6, "lost"), (-0.3, 0.0, "weaker"), (0, -0.3, "kept")],
+)
+def test_an_ability_is_kept_where_the_second_reading_is_as_well(gain: float, rise: float, word: str) -> None:
+    losses = {"full": np.ones(64), "pruned": 1 + NOISE + rise}
+    (ability,) = decide([row(FULL + NOISE + gain, losses=losses)])
+    assert ability.pruned.word == word
+
+
+def test_a_bundled_receipt_keeps_no_ability_whose_second_reading_left_the_margin() -> None:
+    runs = json.loads((Path(__file__).parents[3] / "assets/mix/smollm2.json").read_text("utf-8"))["runs"]
+    records = [RECEIPT.read_run(bundled.read_run("smollm2").document), *(run["abilities"] for run in runs)]
+    for ability in (one for record in records for one in msgspec.to_builtins(record)["rows"] if one["losses"]):
+        for state in ("pruned", "recovered"):
+            rise = ability["losses"][state]["value"] - ability["losses"]["full"]["value"]
+            assert ability[state]["word"] != "kept" or rise < 0.1 * (ability["full"]["value"] - ability["chance"])
+
+
 def test_what_the_full_model_lacks_few_items_and_a_reason_are_not_measurable() -> None:
     values = np.tile([-1.0, 1.0], 32)
     unread = ItemValues("grammar", "grammar", reason="it reads 8 tokens")
     lacking, few, none = decide([row(values - 5, full=values), row(FULL[:7] - 1, full=FULL[:7]), unread])
-    assert lacking.reason == "the full model is not surely above chance"
+    assert lacking.reason == "the full model is not significantly above chance"
     assert lacking.word_of("pruned") == "not measurable"
     assert (few.reason, few.word_of("pruned")) == ("7 items are too few", "not measurable")
     assert (none.reason, none.n, none.full, none.word_of("pruned")) == ("it reads 8 tokens", 0, None, "not measurable")
@@ -99,7 +119,7 @@ def test_a_receipt_is_read_back_from_its_file_and_loses_its_recovery() -> None:
     assert record.states == ("pruned", "recovered")
     assert [one.label for one in record.by_word("pruned")["lost"]] == ["repeats text"]
     assert record.summarise("pruned") == "of 1 measurable abilities: lost repeats text"
-    assert record.summarise("recovered") == "no ability is surely worse; 1 of 1 measurable ones are surely kept"
+    assert record.summarise("recovered") == "no ability is significantly worse; 1 of 1 measurable ones are kept"
     pruned = record.of_models("full", "pruned")
     assert (pruned.states, list(pruned.rows[0].losses)) == (("pruned",), ["full", "pruned"])
     assert pruned.rows[0].pruned == record.rows[0].pruned

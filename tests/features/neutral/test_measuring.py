@@ -98,7 +98,7 @@ def test_a_method_that_needs_labels_is_refused_before_time_is_spent(settings: Se
     ("excess", "said"),
     [
         ((0.3, 0.15, 0.4), "Narrow: on neutral text these heads cost 0.500 nats; "),
-        ((0.3, 0.05, 0.4), "Somewhat narrow, not surely by 50 %: on neutral text these heads cost 0.500 nats; "),
+        ((0.3, 0.05, 0.4), "Somewhat narrow, not significantly by 50 %: on neutral text these heads cost 0.500 nats; "),
         ((0.0, -0.1, 0.1), "Too close to call with 9 texts: on neutral text these heads cost 0.200 nats; "),
         ((-0.1, -0.15, -0.05), "Costs less there: on neutral text these heads cost 0.100 nats; "),
     ],
