@@ -109,8 +109,7 @@ class AbilitiesRecord:
         """Say in one line what became of the abilities of a model, such as ``1 of 2 lost: repeats text``."""
         by_word = self.by_word(state)
         measured = len(self.rows) - len(by_word.get("not measurable", ()))
-        labels = {word: ", ".join(row.label for row in by_word[word]) for word in FLAGS if word in by_word}
-        parts = [f"{word} {listed}" for word, listed in labels.items()]
+        parts = [f"{word} {', '.join(row.label for row in by_word[word])}" for word in FLAGS if word in by_word]
         if parts:
             return f"of {measured} measurable abilities: {'; '.join(parts)}"
         kept = len(by_word.get("kept", ()))
@@ -199,29 +198,31 @@ def decide(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...
     The probabilities of a model are corrected for the number of its abilities.
     """
     rows = list(measured)
+    with_losses = sum(bool(row.losses) for row in rows)
     verdicts: list[JsonObject] = [{} for _ in rows]
     for state in COMPARED:
-        tested = [not row.unmeasurable and state in row.values for row in rows]
-        corrected = iter(holm_correction([row.compare(state) for row, yes in zip(rows, tested, strict=True) if yes]))
-        for place, row in enumerate(rows):
-            if state in row.values:
-                shares = row.unit == "share"
-                differences = row.values[state] - row.values["full"]
-                p = 1.0
-                word: Word = "not measurable"
-                if tested[place]:
-                    p = next(corrected)
-                    word = find_word(differences, float(row.lead.mean()), p, shares=shares)
-                    if row.losses:
-                        falls = row.losses["full"] - row.losses[state]
-                        # Corrected by Bonferroni, for so many rows have losses.
-                        p_losses = compare_signs(falls) * sum(bool(other.losses) for other in rows)
-                        of_losses = find_word(falls, float(row.lead.mean()), p_losses)
-                        word = min(word, of_losses, key=list(MEANINGS).index)
-                difference = estimate_mean(differences, seed, row.unit)
-                if shares:
-                    difference = estimate_mean(100 * differences, seed, "points")
-                verdicts[place][state] = AbilityVerdict(row.estimate(state, seed), difference, p, word)
+        tested = [row for row in rows if not row.unmeasurable and state in row.values]
+        corrected = iter(holm_correction([row.compare(state) for row in tested]))
+        for own, row in zip(verdicts, rows, strict=True):
+            if state not in row.values:
+                continue
+            shares = row.unit == "share"
+            differences = row.values[state] - row.values["full"]
+            p = 1.0
+            word: Word = "not measurable"
+            if row in tested:
+                p = next(corrected)
+                lead = float(row.lead.mean())
+                word = find_word(differences, lead, p, shares=shares)
+                if row.losses:
+                    falls = row.losses["full"] - row.losses[state]
+                    # Corrected by Bonferroni.
+                    of_losses = find_word(falls, lead, compare_signs(falls) * with_losses)
+                    word = min(word, of_losses, key=list(MEANINGS).index)
+            difference = estimate_mean(differences, seed, row.unit)
+            if shares:
+                difference = estimate_mean(100 * differences, seed, "points")
+            own[state] = AbilityVerdict(row.estimate(state, seed), difference, p, word)
     abilities = []
     for row, own in zip(rows, verdicts, strict=True):
         if row.n:

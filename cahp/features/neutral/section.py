@@ -144,8 +144,8 @@ def open_neutral(bench: Bench, count: int, name: str) -> Bench:
     # A mask made by hand may keep a number that cannot be spread evenly.
     changes |= {"method": method, "budget": str(count), "even": settings.even and count % bench.card.layers == 0}
     changes |= {"recover": "none", "latency": False}
-    changes["limit"] = min(settings.limit or _CALIBRATION, _CALIBRATION)
-    changes["eval_limit"] = min(settings.eval_limit or _EVALUATION, _EVALUATION)
+    for limit, most in (("limit", _CALIBRATION), ("eval_limit", _EVALUATION)):
+        changes[limit] = min(getattr(settings, limit) or most, most)
     texts = load_neutral(name, task=bench.dataset.id)
     return open_bench(
         replace(settings, **changes),
