@@ -143,8 +143,10 @@ class Abilities(Measure[AbilitiesRecord]):
             cells = [row.label, row.full]
             for state in record.states:
                 verdict = row.get(state)
-                word = row.word_of(state)
-                cells += [f"{SYMBOLS[word]} {word}", verdict and verdict.difference]
+                difference = None
+                if verdict is not None:
+                    difference = verdict.difference
+                cells += [f"{SYMBOLS[row.word_of(state)]} {row.word_of(state)}", difference]
             chance = number(row.chance)
             if row.full is not None and row.full.unit == "share":
                 chance = percent(row.chance)

@@ -100,5 +100,5 @@ def test_the_bundled_positive_control_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MEASURED if "/" not in name])
 def test_what_is_shown_follows_from_the_document(name: str) -> None:
-    control = DOCUMENTS.get(f"control/{name}", {}).get("control")
-    assert MEASURED[name]["shown"] == show(MEASURED[name], control)
+    # One control shows for all models what the test can find.
+    assert MEASURED[name]["shown"] == show(MEASURED[name], DOCUMENTS["control/minilm-bbc.json"])
