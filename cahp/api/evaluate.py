@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import cache
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp.api.options import (
     AnyData,
     AnyMask,
     AnyModel,
+    GivenRun,
     Name,
     ShowProgress,
     check_bounds,
+    find_run,
     is_loaded,
     read_call,
     read_mask_for,
@@ -23,22 +27,25 @@ from cahp.api.options import (
 )
 from cahp.exports.masks import kept_heads
 from cahp.features.attribution import TOP
+from cahp.files import is_there
+from cahp.recoveries import RECOVERIES
 from cahp.run.bench import check_classifier, labelling, open_bench
 from cahp.run.document import latency_record, outcome_records
 from cahp.run.evidence import find_roles
 from cahp.run.keywords import ModelOptions
 from cahp.run.measurements import Measurements
 from cahp.run.measures import MaskSubject, Measure, check, measure
+from cahp.run.recoveries import Recovered
 from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_split
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
-from cahp.values import Input, JsonObject, OptionError
+from cahp.values import HeadMask, Input, JsonObject, OptionError, Progress
 from cahp.values.head_roles import HeadRoles
 
 if TYPE_CHECKING:
     from cahp.features.attribution.result import Attribution
-    from cahp.models.cards import Dtype
+    from cahp.models.cards import Dtype, ModelCard
     from cahp.models.head_model import HeadModel
 
 
@@ -53,7 +60,7 @@ def evaluate(
     store: Store | None = None,
     **options: Unpack[ModelOptions],
 ) -> JsonObject:
-    """Evaluate a model on ``eval_split``, with all heads and under a mask.
+    """Evaluate a model on ``eval_split``, with all heads and under a mask, and of a run also after its recovery.
 
     Args:
         model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
@@ -71,6 +78,10 @@ def evaluate(
     Raises:
         CahpError: If model, data and mask do not fit together; one line with the next step.
     """
+    run = None
+    if mask is None or (isinstance(mask, str | PathLike) and is_there(Path(mask), Path.is_dir)):
+        # A single mask has no recovery.
+        run = find_run(mask or model)
     settings, mask = read_call("evaluate", model, data, options, mask=mask)
     store = store or Store()
     with show_progress(progress, yes=yes) as reporter:
@@ -91,7 +102,10 @@ def evaluate(
         resources = Resources(card, store=store, device=settings.device, precisions=numbers, progress=reporter)
         measurements = Measurements(resources)
         opened = log.open(settings.eval_split)
-        outcomes = measurements.outcomes(texts, keep, seed=settings.seed)
+        recovered = None
+        if run is not None and keep is not None:
+            recovered = _recover(run, card, keep, store, reporter)
+        outcomes = measurements.outcomes(texts, keep, recovered=recovered, seed=settings.seed)
         return {
             "model": card.id,
             "data": {"id": dataset.id, **vars(record_split(resources, settings.eval_split, texts))},
@@ -112,6 +126,17 @@ def evaluate(
                 *labelling(measurements.evaluate(texts), label_reading(raw, dataset)),
             ],
         }
+
+
+def _recover(run: GivenRun, card: ModelCard, mask: HeadMask, store: Store, progress: Progress) -> Recovered | None:
+    """Return the recovered model of a run of ``card`` (None: it has none); one that is not stored is never trained."""
+    recover = run.settings.recover
+    bench = open_bench(run.settings, store=store, progress=progress)
+    if bench.card.sha256 != card.sha256:
+        return None
+    if RECOVERIES[recover].trains:
+        return bench.recoveries.read(mask, recover)
+    return bench.recoveries.recover(mask, recover)
 
 
 def latency(

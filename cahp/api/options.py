@@ -131,7 +131,7 @@ def find_run(place: object) -> GivenRun | None:
         folder = folder.parent
     if not is_there(folder / MARK.file, Path.is_file):
         return None
-    return GivenRun(read_run(folder).document.settings, folder / "head_mask.json")
+    return GivenRun(read_run(folder).document.settings, folder)
 
 
 def read_call(

@@ -93,7 +93,7 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     example="cahp evaluate run",
 )
 def evaluate(call: Call, mask: Path | None, force: bool) -> None:
-    """Evaluate a model with all heads and under a mask."""
+    """Evaluate a model with all heads, under a mask, and of a run also after its recovery."""
     document = call.run(cahp.evaluate, call.settings, mask=mask, force=force)
     call.answer(document, printing.evaluation_lines(document))
 

@@ -144,7 +144,7 @@ def read_mask_record(source: Path | str | bytes) -> JsonObject:
 
 
 def read_mask_bytes(source: Path | str | bytes) -> bytes:
-    """Return the content of a file of a mask; bytes are the content itself.
+    """Return the content of a file of a mask, or of that in the folder of a run; bytes are the content itself.
 
     Raises:
         MaskError: If the file cannot be read, or is too large for a mask.
@@ -152,8 +152,11 @@ def read_mask_bytes(source: Path | str | bytes) -> bytes:
     if isinstance(source, bytes):
         data = source
     else:
+        place = Path(source)
         try:
-            with Path(source).open("rb") as file:
+            if place.is_dir():
+                place /= "head_mask.json"
+            with place.open("rb") as file:
                 data = file.read(_LARGEST_MASK_FILE + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from terminal import call, refused
 
+import cahp
 from cahp import hub
 from cahp.cli.command import questions
 from cahp.models import BUILTINS
@@ -34,8 +35,12 @@ def test_a_run_tells_a_command_all_that_is_not_given(
     answer = call("evaluate", folder / name, "--json")
     assert answer.code == 0
     assert answer.err == f"from {folder / name}: --model {model} --data {data}\n"
-    assert answer.document["metrics"]["full"] == run["metrics"]["full"]
-    assert answer.document["metrics"]["pruned"] == run["metrics"]["pruned"]
+    for state in ("full", "pruned", "recovered"):
+        assert answer.document["metrics"][state] == run["metrics"][state]
+    assert (
+        cahp.evaluate(folder / name, device="cpu")["metrics"]["recovered"]["loss"]
+        == run["metrics"]["recovered"]["loss"]
+    )
 
 
 def test_options_override_what_a_run_tells(folder: Path, tmp_path: Path) -> None:
