@@ -101,6 +101,12 @@ def test_the_first_screen_has_heads_and_figures_without_scrolling(new_person: Ca
     gains = page.locator(".cahp-board .gain")
     shown = [" ".join(text.split()) for text in gains.all_inner_texts()]
     assert shown == ["−2.3 points of accuracy", "−27 % time", "−13 % size"]
+    # To look at a head changes none of it.
+    words = page.locator("h1, .gain, .answers, .cahp-board output")
+    before = words.all_inner_texts()
+    page.get_by_role("gridcell").nth(24).click()
+    expect(page.locator(".inspector")).to_contain_text("Without it, 0 of 311 answers change")
+    assert words.all_inner_texts() == before
     # Intervals are one click away, and stay open.
     expect(page.locator(".cahp-board .figures")).to_be_hidden()
     page.get_by_text("Details: intervals, agreement, curves").click()

@@ -55,7 +55,7 @@ export class Strip {
     this.marker.setAttribute("x1", x);
     this.marker.setAttribute("x2", x);
     // The words never lie on the marker.
-    this.legend.classList.toggle("left", 2 * x > this.place.clientWidth);
+    this.legend.classList.toggle("early", 2 * x > this.place.clientWidth);
     this.spot.setAttribute("visibility", value == null ? "hidden" : "visible");
     if (value == null) return;
     this.spot.setAttribute("cx", x);
