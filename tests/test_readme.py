@@ -115,11 +115,11 @@ def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None
     assert any(line.startswith("make run") for line in lines[:30])
     assert any(line.startswith("make test") for line in lines[:30])
     assert "(assets/docs/index.md)" in README
-    # No page or picture burdens a clone or a wheel.
+    # No picture burdens a clone or a wheel.
     assets = guide.ROOT / "assets"
     assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
     shipped = tomllib.loads((guide.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    left_out = ("pictures", "docs", "space", "quick-refits", "perplexities", "__pycache__")
+    left_out = ("pictures", "space", "quick-refits", "perplexities", "__pycache__")
     left_out += ("bundle.py", "guide.py", "look_up.py", "site.toml")
     parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts

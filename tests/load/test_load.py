@@ -177,7 +177,7 @@ def count_objects(server: psutil.Process, folder: Path) -> int:
     [
         pytest.param(("",), KEPT + 10, 60, PREPARED, id="home"),
         pytest.param(
-            ("", "Similarity", "Budget", "Compare", "Stability", "Export", "Learn"),
+            ("", "Similarity", "Budget", "Compare", "Stability", "Export", "Learn", "Guide"),
             KEPT,
             600,
             FORGOTTEN,

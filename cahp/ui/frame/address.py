@@ -74,6 +74,7 @@ _OF_PAGE = {
     "Budget": ("panel", "head"),
     "Compare": ("outcome", "recovery", "at", "methods"),
     "Learn": ("step", "guesses"),
+    "Guide": ("page",),
 }
 
 

@@ -42,7 +42,7 @@ GROUPS = (
     ("Explore", ("Home", "Similarity", "Budget")),
     ("", ("Learn",)),
     ("Evidence", ("Compare", "Stability")),
-    ("", ("Export",)),
+    ("", ("Export", "Guide")),
 )
 
 
@@ -220,8 +220,10 @@ def find_pages(folder: Path) -> dict[str, str]:
 
     The folder is read once, as pages do not change while a server runs.
     """
-    scripts = sorted(folder.glob("pages/[0-9]_*.py"))
-    return {"Home": "app.py", **{path.stem[2:]: f"pages/{path.name}" for path in scripts}}
+    return {
+        "Home": "app.py",
+        **{path.stem[2:]: f"pages/{path.name}" for path in sorted(folder.glob("pages/[0-9]_*.py"))},
+    }
 
 
 def link(key: str, label: str, *, width: Literal["content", "stretch"] = "content", **more: str) -> None:

@@ -168,6 +168,20 @@ def test_the_sidebar_leads_to_every_page_and_no_other_file_says_where_it_lies() 
     assert [str(path) for path in texts if place.search(path.read_text(encoding="utf-8"))] == []
 
 
+def test_the_guide_is_shown_page_by_page_and_nothing_beside_it() -> None:
+    app = open_app("guide", page="do/export.md")
+    shown = text_of(app, "markdown")
+    assert "# Export\n" in shown
+    assert "](Guide?page=results/performance.md#logits-in-llamacpp)" in shown
+    assert "](../" not in shown
+    assert "<!--" not in shown
+    app.selectbox[0].set_value("learn/the-lesson.md").run()
+    assert "# Teach a lesson" in text_of(app, "markdown")
+    assert "<picture>" not in text_of(app, "markdown")
+    for outside in ("../../pyproject.toml", "/etc/hostname", "nothing.md"):
+        assert "# Guide\n" in text_of(open_app("guide", page=outside), "markdown")
+
+
 def test_a_part_that_cannot_be_imported_is_named_and_takes_no_page_down(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = ("Board", "Budget", "Similarity", "Card", "Every page")
     missing = ("neutral.missing:TAB",)
