@@ -26,6 +26,7 @@ from cahp.comparison.statistics import MARGIN_SHARE
 from cahp.exports import formats
 from cahp.exports.form import AGREEMENT
 from cahp.features import measures
+from cahp.features.stability.page import MEASURED as STABILITY
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.methods.shared import registry
 from cahp.run.measures import put_record
@@ -550,6 +551,7 @@ def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
     (chance,) = {f"{row['chance']:.2f}" for row in overlaps if row["budget"] == 12}
     own = f"overlap by {mean['complementary']} (random masks {chance})"
     assert f"{own}, those of `obs-fisher` by {mean['obs-fisher']} (mean Jaccard" in said
+    assert f"{own.replace(' (', ' between seeds (')}, those of `obs-fisher` by {mean['obs-fisher']}" in STABILITY
     leads = []
     for name in ("minilm-bbc", "minilm-mnli"):
         (test,) = (one for one in guide.read_comparison(name).results.primary.tests if one.method == "random")

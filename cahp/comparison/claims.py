@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.sentences import ahead_and_behind, describe_p, join, list_heads, method_label, name_outcome
+from cahp.comparison.sentences import (
+    ahead_and_behind,
+    describe_p,
+    headline,
+    join,
+    list_heads,
+    method_label,
+    name_outcome,
+)
 from cahp.comparison.statistics import HEADLINE, Series, Verdict, compare_methods
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.words import capital, percent
@@ -67,7 +75,8 @@ def assess_compression(results: SplitResults, recovery: str) -> Finding:
     tests = compression_tests(results, recovery)
     after = capital(RECOVERIES[recovery].beside)
     if not tests:
-        return Finding(COMPRESSION, "not tested", f"{after}, nothing was tested at up to 20 % of the heads.", recovery)
+        words = f"{after}, nothing was tested at up to 20 % of the heads. {headline(results)}."
+        return Finding(COMPRESSION, "not tested up to 20 %", words, recovery)
     won = {test.better == results.against for test in tests if test.better is not None}
     status = "mixed"
     if not any(test.tested for test in tests):
@@ -144,7 +153,7 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
     elif random.better == ours:
         status = "supported"
     words = (
-        f"Of the criticality of the middle third of the layers, at {budget} of {results.total} heads, "
+        f"Of the criticality (output set to zero) of the middle third of the layers, at {budget} of {results.total} heads, "
         f"{method_label(ours)} keeps {percent(shares[ours])} and random selection {percent(shares[RANDOM])} "
         f"({random.lead.text}, {random.lead.span}, {describe_p(random.p_holm)}, n = {random.seeds} seeds)"
     )

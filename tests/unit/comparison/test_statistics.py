@@ -23,7 +23,7 @@ from cahp.comparison.claims import (
     middle_third,
 )
 from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.sentences import describe_p, describe_result
+from cahp.comparison.sentences import describe_p, describe_result, headline
 from cahp.comparison.statistics import (
     Verdict,
     choose_endpoint,
@@ -422,13 +422,14 @@ def test_the_first_claim_holds_where_cahp_is_ahead_of_every_other_method(results
     assert status(results, tie) == "not significant"
     assert status(results, replace(ahead, seeds=1)) == "no verdict from one seed"
     # More than 20 % of the heads.
-    assert status(results, replace(ahead, budget=36, budgets=(36,))) == "not tested"
+    assert status(results, replace(ahead, budget=36, budgets=(36,))) == "not tested up to 20 %"
     # The primary test decides where it is on few heads.
     at = verdict("random", 3, None)
     primary = Primary("validation", "kl", "none", (3,), "", (verdict("random", 3, "complementary"),))
     named = replace(results, primary=primary, tests=(at,))
     assert assess_compression(named, "none").status == "supported"
-    assert assess_compression(named, "refit").status == "not tested"
+    assert assess_compression(named, "refit").words.startswith("After refit, nothing was tested at up to 20 % of the")
+    assert assess_compression(named, "refit").words.endswith(f"heads. {headline(named)}.")
     many = replace(named, primary=replace(primary, budgets=(36,)))
     assert assess_compression(many, "none").status == "not significant"
 
