@@ -26,8 +26,8 @@ from cahp.comparison.statistics import MARGIN_SHARE
 from cahp.exports import formats
 from cahp.exports.form import AGREEMENT
 from cahp.features import measures
-from cahp.features.stability.page import MEASURED as STABILITY
 from cahp.features.neutral.section import NEUTRAL_TEXT
+from cahp.features.stability.page import MEASURED as STABILITY
 from cahp.methods.shared import registry
 from cahp.run.measures import put_record
 from cahp.run.settings import describe

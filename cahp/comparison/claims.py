@@ -153,8 +153,8 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
     elif random.better == ours:
         status = "supported"
     words = (
-        f"Of the criticality (output set to zero) of the middle third of the layers, at {budget} of {results.total} heads, "
-        f"{method_label(ours)} keeps {percent(shares[ours])} and random selection {percent(shares[RANDOM])} "
+        f"Of the criticality (output set to zero) of the middle third of the layers, at {budget} of {results.total} "
+        f"heads, {method_label(ours)} keeps {percent(shares[ours])} and random selection {percent(shares[RANDOM])} "
         f"({random.lead.text}, {random.lead.span}, {describe_p(random.p_holm)}, n = {random.seeds} seeds)"
     )
     if keep_more:

@@ -64,7 +64,7 @@ def solve(
     With a ``rank``, layers that lost heads get a bypass of that rank, see ``cahp.models.bypass``.
 
     Source: solving the weights that stay from a Gram matrix, with or without a ridge, is published: OSSCAR (ICML 2024),
-    SlimGPT (NeurIPS 2024), ZipLM (NeurIPS 2023), GRAIL (arXiv 2602.23795) and CORP (arXiv 2602.05243), which repairs
+    SlimGPT (NeurIPS 2024), ZipLM (NeurIPS 2023), GRAIL (arXiv 2602.23795) and CORP (arXiv 2602.05243), which corrects
     attention logits as well. Ours is layer by layer on the inputs of the pruned model, for any mask.
 
     Raises:
