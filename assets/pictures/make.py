@@ -73,7 +73,7 @@ def picture(part: Locator) -> Image.Image:
 
 
 def board(browser: Browser, url: str, scheme: str) -> None:
-    """Overview as its budget moves over bundled ones."""
+    """Overview as its budget moves over bundled ones, and then a person looks at a head."""
     page = opened(browser, url, scheme)
     slider = page.get_by_role("slider", name="Heads to keep")
     expect(slider).to_be_visible()
@@ -91,6 +91,8 @@ def board(browser: Browser, url: str, scheme: str) -> None:
         page.wait_for_selector(DRAWN)
         page.wait_for_timeout(500)
         frames.append(picture(part))
+    page.get_by_role("gridcell").nth(24).click()
+    frames.append(picture(part))
     # A line more or less at the end of the page.
     height = min(frame.height for frame in frames)
     first, *others = (frame.crop((0, 0, frame.width, height)) for frame in frames)
