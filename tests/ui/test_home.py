@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -150,6 +151,24 @@ def test_one_switch_rules_figures_sentence_and_marks(open_page: Callable[[str], 
         for mark in page.locator("text.flip").all_text_contents():
             assert mark.endswith(words)
     assert len(changed) == 2
+
+
+@pytest.mark.browser
+def test_play_shows_every_budget_and_returns(open_page: Callable[[str], Page]) -> None:
+    page = open_page("")
+    heading, kept = page.get_by_role("heading", level=1), page.get_by_role("gridcell", selected=True)
+    expect(kept).to_have_count(13)
+    before = heading.inner_text()
+    page.get_by_role("button", name="Play").click()
+    expect(heading).to_have_text(re.compile("^[5-6][0-9] of 72 heads"))
+    expect(heading).to_have_text(re.compile("^[6-9] of 72 heads"))
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    expect(heading).to_have_text(before)
+    expect(kept).to_have_count(13)
+    page.get_by_role("button", name="Play").click()
+    page.get_by_role("slider", name="Heads to keep").press("Home")
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    expect(heading).to_have_text(re.compile("^6 of 72 heads"))
 
 
 PAGES = ("home", "similarity", "budget", "compare", "stability", "export", "learn")

@@ -25,6 +25,7 @@ import { Inspector } from "./inspector.js";
 const NARROW = 720; // px: below, the figures stand under the grid
 const TIGHT = 400; // px: below, the ways back stand under the number of heads
 const BESIDE = 390; // px: what figures and curves need beside the grid
+const PLAYED = 8000; // ms: all budgets, one after the other
 const TOUCH = 26; // px: a touch target of 24, and the room around it
 // By board (of the first screen or not), whether a person left the details open; lasts as long as the browser's page.
 const leftOpen = new Map();
@@ -59,6 +60,7 @@ class Board {
 
   unmount() {
     clearTimeout(this.waiting);
+    clearInterval(this.playing);
     this.observer.disconnect();
     document.removeEventListener("pointerdown", this.away);
     this.root.remove();
@@ -105,6 +107,8 @@ class Board {
   }
 
   build() {
+    this.stop(false);
+    this.dragging = false;
     this.root.replaceChildren();
     this.again = this.strip = this.gains = this.disclosed = this.sentence = this.answers = this.flips = this.world = this.worlds = null;
     if (this.data.first?.sentence) {
@@ -186,6 +190,7 @@ class Board {
       this.worlds = { below, row: below.lastElementChild };
     }
     this.slider.oninput = () => {
+      this.stop(false);
       this.dragging = true;
       const began = performance.now();
       this.show(this.row(this.data.budgets.indexOf(Number(this.slider.value))));
@@ -202,6 +207,7 @@ class Board {
     // A slider that is released where it was pressed changes nothing, and tells nothing. It may stand beside a mask made by
     // hand, of which no step has the number of heads.
     this.slider.onpointerdown = () => {
+      this.stop();
       if (!this.dragging) this.held = this.slider.value;
     };
     this.slider.onpointerup = () => {
@@ -223,6 +229,37 @@ class Board {
       button.type = "button";
       button.onclick = () => this.tell({ kind });
     }
+    if (!this.data.first) return;
+    this.player = make("button", "step play", this.steps, "▶ Play");
+    this.player.type = "button";
+    this.player.title = `From all ${this.data.unit}s to the fewest`;
+    this.player.onclick = () => (this.playing ? this.stop() : this.play());
+  }
+
+  // Show all budgets one after the other, the largest first, and then the mask that was there; nothing is measured.
+  play() {
+    const { budgets } = this.data, still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    let at = budgets.length - 1;
+    const pace = still ? Math.ceil(budgets.length / 8) : 1;
+    const step = () => {
+      if (at < 0 || !this.root.isConnected) return this.stop();
+      this.slider.value = budgets[at];
+      this.show(this.row(at));
+      at -= pace;
+    };
+    this.dragging = true;
+    this.player.textContent = "■ Stop";
+    this.playing = setInterval(step, (pace * PLAYED) / budgets.length);
+    step();
+  }
+
+  stop(settles = true) {
+    if (!this.playing) return;
+    clearInterval(this.playing);
+    this.playing = null;
+    this.player.textContent = "▶ Play";
+    this.dragging = !settles;
+    if (settles) this.settle();
   }
 
   offerSteps() {
