@@ -85,11 +85,10 @@ def count_texts(test: Verdict, noun: str) -> str:
 
 
 def describe_power(tests: Sequence[Verdict]) -> str:
-    """The smallest differences that tests in one unit find with 80 % power: "80 % power from 0.05 to 0.17 nats"."""
-    found = [test.detectable for test in tests]
+    """The smallest difference that each of these tests in one unit finds with 80 % power: "80 % power from 0.17 nats"."""
     write = number if tests[0].unit == "points" else nats
-    ends = dict.fromkeys(map(write, (min(found), max(found))))
-    return f"{percent(POWER, 0)} power from {' to '.join(ends)} {tests[0].unit}"
+    detectable = write(max(test.detectable for test in tests))
+    return f"{percent(POWER, 0)} power from {detectable} {tests[0].unit}"
 
 
 def headline(results: SplitResults) -> str:
