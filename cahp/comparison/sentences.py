@@ -85,7 +85,7 @@ def count_texts(test: Verdict, noun: str) -> str:
 
 
 def describe_power(tests: Sequence[Verdict]) -> str:
-    """The smallest difference that each of these tests in one unit finds with 80 % power: "80 % power from 0.17 nats"."""
+    """The smallest difference that each of these tests in one unit finds: "80 % power from 0.17 nats"."""
     write = number if tests[0].unit == "points" else nats
     detectable = write(max(test.detectable for test in tests))
     return f"{percent(POWER, 0)} power from {detectable} {tests[0].unit}"
