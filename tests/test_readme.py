@@ -262,6 +262,8 @@ def test_each_estimate_of_a_table_is_one_that_ships(mark: str) -> None:
 
 
 def test_what_is_generated_is_as_the_generator_writes_it() -> None:
+    urls = tomllib.loads((guide.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    assert [name for name, url in urls.items() if not url.startswith(guide.address())] == ["Paper"]
     for file in guide.ADDRESSED:
         text = (guide.ROOT / file).read_text(encoding="utf-8")
         assert guide.address() in text
