@@ -87,7 +87,8 @@ class Roles(Measure[HeadRoles]):
             yield _list_ablations(record)
             yield Text(
                 "Other sequences than these assigned the roles. Random sets have as many heads of each layer as the "
-                f"role. Confirmed: p ≤ {ALPHA:g} after Holm's correction, and the interval above 0."
+                "role, and may hold its own: where a role is not significant, this test cannot tell. Confirmed: p ≤ "
+                f"{ALPHA:g} after Holm's correction, and the interval above 0."
             )
 
     def to_json(self, record: HeadRoles) -> Any:
