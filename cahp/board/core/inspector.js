@@ -118,9 +118,7 @@ function pairs(head, data) {
   const maps = data.first?.sentence?.maps;
   if (!maps) return "";
   const found = maps.arcs[head].map(([query, key, weight]) => `${maps.words[query]} → ${maps.words[key]} ${percent(weight, 0)}`);
-  if (found.length) return found.join(", ");
-  const { reason, start } = whyNone(head, data);
-  return start ? "Nothing to draw in this sentence" : titled(reason);
+  return found.join(", ") || whyNone(head, data).short;
 }
 
 // What the removal of this head alone changes, where it was measured.

@@ -238,12 +238,14 @@ export class Sentence {
   }
 }
 
-// Why a head has no arcs, by what is known: it rests on the first token, in this share (`start`), or on no word enough.
+// Why a head has no arcs, by what is known, and in short: it rests on the first token, in this share (`start`), or on no word
+// enough.
 export function whyNone(head, { facts, first }) {
   const [role, , , share] = facts.roles?.[head] ?? [], { arcs, looks } = first.sentence.maps;
-  if (arcs[head].length) return { reason: "attends to words that are not shown" };
-  if (role === "first") return { reason: `rests on the first token (${whole(share)}): nothing to draw`, start: share };
-  return { reason: `attends to no other word by more than ${whole(Math.max(...looks[head]) / 255)}: nothing to draw` };
+  if (arcs[head].length) return { reason: "attends to words that are not shown", short: "" };
+  if (role === "first") return { reason: `rests on the first token (${whole(share)}): nothing to draw`, short: "Nothing to draw in this sentence", start: share };
+  const most = whole(Math.max(...looks[head]) / 255);
+  return { reason: `attends to no other word by more than ${most}: nothing to draw`, short: `No word here gets more than ${most}` };
 }
 
 // The answer under the shown mask: as it was measured, or that of the nearest budget, which is `about` the same.
