@@ -166,11 +166,15 @@ def export(
     if push_public and push is None:
         raise OptionError("--push-public needs a repository; name it with --push")
     if isinstance(form, MaskForm):
-        if recover not in (None, NONE.name):
-            raise OptionError(f"--recover changes weights, and --format {form.key} writes a mask alone; leave it out")
         if push is not None:
             raise OptionError(f"--push uploads a model, and {form.key} is a mask alone; leave it out")
-        return _convert_mask(form, card, read, output, store)
+        document = _convert_mask(form, card, read, output, store)
+        if settings.recover != NONE.name:
+            noun = get_recovery(settings.recover).noun
+            document["notices"].append(
+                f"a mask has no weights, so the {noun} is not in it; --format compact writes both"
+            )
+        return document
     form.check_installed()
     checkpoints.claimed(output, card)
     check_classifier(settings, card)

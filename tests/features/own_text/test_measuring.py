@@ -11,7 +11,7 @@ from apps import done, explorer_with_run
 from cahp import models
 from cahp.features.own_text import measuring as own_text
 from cahp.features.own_text.measuring import AnswersOverBudgets, continue_text, over_budgets, read_maps, read_text
-from cahp.features.own_text.on_board import KnownText, TextOnBoard, measure
+from cahp.features.own_text.on_board import CURVE, KnownText, TextOnBoard, measure
 from cahp.features.own_text.overview import continuation_html
 from cahp.features.own_text.section import CONTINUATION
 from cahp.models.caching import continue_greedily
@@ -134,6 +134,19 @@ def test_a_refitted_model_is_the_one_of_the_texts_on_screen(explorer: Explorer) 
     anew = read(explorer, KnownText(explorer.card.sha256, TEXT)).read("recovered")
     assert not np.array_equal(first.probabilities, anew.probabilities)
     np.testing.assert_array_equal(then.probabilities, anew.probabilities)
+
+
+def test_the_answers_over_all_budgets_follow_the_recovery_of_the_board(explorer: Explorer) -> None:
+    explorer.chosen_recovery = "refit"
+    explorer.board.set_budget(6)
+    text = read(explorer, KnownText(explorer.card.sha256, TEXT))
+    done(explorer.work.start(CURVE, text))
+    curve = text.find_curve("quick")
+    assert curve.budgets == tuple(mask.count for mask in text.masks if not mask.empty_layers)
+    quick = text.read("quick").probabilities
+    np.testing.assert_allclose(curve.probabilities[curve.budgets.index(6)], quick, atol=1e-6)
+    # As pruned, they are others.
+    assert not np.allclose(quick, text.find_probabilities("pruned"), atol=1e-6)
 
 
 @pytest.mark.parametrize("recover", ["refit", "distill"])

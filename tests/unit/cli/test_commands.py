@@ -67,6 +67,8 @@ def test_an_export_of_a_run_has_its_recovery_and_one_of_a_mask_has_none(
     about = ("--mask", folder / "head_mask.json", "--data", data, "--device", "cpu")
     alone = call("export", *about, "--out", tmp_path / "cut", "--json").document
     assert alone["metrics"]["recovered"] is None
+    mask = call("export", folder, "--format", "npy", "--out", tmp_path / "mask", "--json").document
+    assert mask["notices"] == ["a mask has no weights, so the refit is not in it; --format compact writes both"]
     assert alone["metrics"]["pruned"] == run["metrics"]["pruned"]
 
 
