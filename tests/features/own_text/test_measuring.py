@@ -143,7 +143,7 @@ def test_the_answers_over_all_budgets_follow_the_recovery_of_the_board(explorer:
     done(explorer.work.start(CURVE, text))
     curve = text.find_curve("quick")
     assert curve.budgets == tuple(mask.count for mask in text.masks if not mask.empty_layers)
-    quick = text.read("quick").probabilities
+    quick = own_text.read_recovered(explorer.bench, TEXT, explorer.mask, "quick-refit")
     np.testing.assert_allclose(curve.probabilities[curve.budgets.index(6)], quick, atol=1e-6)
     # As pruned, they are others.
     assert not np.allclose(quick, text.find_probabilities("pruned"), atol=1e-6)
