@@ -16,20 +16,13 @@ import cahp
 from cahp import cli, features
 from cahp.comparison.document import ComparisonDocument
 from cahp.run.document import RunDocument
-from cahp.run.settings import Settings, describe
+from cahp.run.settings import Section, Settings, describe
 
 GROUP: click.Group = typer.main.get_command(cli.app)  # type: ignore[assignment]
 COMMANDS: Mapping[str, Any] = GROUP.commands
-#: The order of the sections of options.
-_SECTIONS = (
-    "Model and data",
-    "Language models",
-    "Choice of heads",
-    "Recovery and training",
-    "Measuring",
-    "Output and machine",
-    "Options",
-)
+_OWN, *_SHARED = typing.get_args(Section)
+#: The order of the sections of options: those of single commands come last.
+_SECTIONS = (*_SHARED, _OWN)
 
 
 def table(head: str, rows: Iterable[Iterable[object]]) -> list[str]:

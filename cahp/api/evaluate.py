@@ -28,7 +28,7 @@ from cahp.api.options import (
 from cahp.exports.masks import kept_heads
 from cahp.features.attribution import TOP
 from cahp.files import is_there
-from cahp.recoveries import RECOVERIES
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import check_classifier, labelling, open_bench
 from cahp.run.document import latency_record, outcome_records
 from cahp.run.evidence import find_roles
@@ -129,14 +129,16 @@ def evaluate(
 
 
 def _recover(run: GivenRun, card: ModelCard, mask: HeadMask, store: Store, progress: Progress) -> Recovered | None:
-    """Return the recovered model of a run of ``card`` (None: it has none); one that is not stored is never trained."""
-    recover = run.settings.recover
+    """Return the recovered model of a run of ``card`` (None: it is not stored, and takes a training; or of another)."""
+    row = RECOVERIES[run.settings.recover]
+    if row is NONE:
+        return None
     bench = open_bench(run.settings, store=store, progress=progress)
     if bench.card.sha256 != card.sha256:
         return None
-    if RECOVERIES[recover].trains:
-        return bench.recoveries.read(mask, recover)
-    return bench.recoveries.recover(mask, recover)
+    if row.trains:
+        return bench.recoveries.read(mask, row.name)
+    return bench.recoveries.recover(mask, row.name)
 
 
 def latency(

@@ -87,14 +87,15 @@ def draw_axis(step: Step, answer: Answer, guess: int | None, guesses: Sequence[i
     The axis is the range of the guess, and longer only where the answer lies outside.
     """
     low, high = answer.interval or (answer.value, answer.value)
-    said = f"Measured: {step.amount(round(answer.value, 1))}"
+    value = round(answer.value, 1)
+    said = f"Measured: {step.amount(value)}"
     if guess is not None:
         said += f". Your guess: {step.amount(guess)}, {describe_distance(step, guess, answer)}"
     data = {
         "begin": min(0, low),
         "end": max(step.highest, high),
         "unit": step.unit,
-        "value": round(answer.value, 1),
+        "value": value,
         "low": low,
         "high": high,
         "guess": guess,

@@ -45,14 +45,13 @@ def _read_above(explorer: Explorer) -> Sentence | None:
     waits = ""
     if text.known.maps is None or not {"full", text.kept[0]} <= answers.keys():
         waits = start_reading(explorer, text)
-    over = next((state for state in text.kept if text.find_curve(state) is not None), None)
     sentence = Sentence(text.known.maps, (), (), answers.get("full"), answers.get(shown), text.describe(shown), waits)
-    if over is None:
-        return sentence
-    curve = text.find_curve(over)
-    assert curve is not None
-    rows = [_name(explorer, row) for row in curve.probabilities]
-    return replace(sentence, budgets=curve.budgets, answers=rows, over=text.describe(over))
+    for over in text.kept:
+        curve = text.find_curve(over)
+        if curve is not None:
+            rows = [_name(explorer, row) for row in curve.probabilities]
+            return replace(sentence, budgets=curve.budgets, answers=rows, over=text.describe(over))
+    return sentence
 
 
 def _name(explorer: Explorer, probabilities: Floats) -> SentenceAnswer:

@@ -11,7 +11,6 @@ from cahp.ui.session.work import (
     Kind,
     loading_seconds,
     pass_seconds,
-    recovery_seconds,
 )
 
 __all__ = [
@@ -27,5 +26,4 @@ __all__ = [
     "is_alive",
     "loading_seconds",
     "pass_seconds",
-    "recovery_seconds",
 ]
