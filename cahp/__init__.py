@@ -12,34 +12,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
-    from cahp.api.compare import CompareResult as CompareResult
-    from cahp.api.compare import compare as compare
-    from cahp.api.evaluate import attribute as attribute
-    from cahp.api.evaluate import evaluate as evaluate
-    from cahp.api.evaluate import latency as latency
-    from cahp.api.evaluate import roles as roles
-    from cahp.api.export import export as export
-    from cahp.api.export import recover as recover
-    from cahp.api.export import report as report
+    from cahp.api.compare import CompareResult as CompareResult, compare as compare
+    from cahp.api.evaluate import attribute as attribute, evaluate as evaluate, latency as latency, roles as roles
+    from cahp.api.export import export as export, recover as recover, report as report
     from cahp.api.fit import fit as fit
-    from cahp.api.prune import PruneResult as PruneResult
-    from cahp.api.prune import prune as prune
-    from cahp.api.similarity import SimilarityResult as SimilarityResult
-    from cahp.api.similarity import similarity as similarity
-    from cahp.exports.masks import read_mask as read_mask
-    from cahp.exports.masks import read_mask_record as read_mask_record
+    from cahp.api.prune import PruneResult as PruneResult, prune as prune
+    from cahp.api.similarity import SimilarityResult as SimilarityResult, similarity as similarity
+    from cahp.exports.masks import read_mask as read_mask, read_mask_record as read_mask_record
     from cahp.exports.run_folder import write_run as write_run
     from cahp.models import load as load
     from cahp.models.compact import load_pruned as load_pruned
-    from cahp.models.surgery import cut as cut
-    from cahp.models.surgery import masked as masked
+    from cahp.models.surgery import cut as cut, masked as masked
     from cahp.run.bench import open_bench as open_bench
     from cahp.run.prune import Run as Run
     from cahp.run.settings import Settings as Settings
     from cahp.tasks.texts import Texts as Texts
-    from cahp.values import CahpError as CahpError
-    from cahp.values import Cancelled as Cancelled
-    from cahp.values import HeadMask as HeadMask
+    from cahp.values import CahpError as CahpError, Cancelled as Cancelled, HeadMask as HeadMask
 
 _HOMES = {
     name: home

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Unpack
 
-from cahp import data as data_sets
-from cahp import models
+from cahp import data as data_sets, models
 from cahp.api.options import AnyData, Name, ShowProgress, check_bounds, read_settings, show_progress
 from cahp.data.dataset import SPLITS
 from cahp.exports.checkpoints import claimed

@@ -5,62 +5,36 @@ mount it). ``contents`` makes its data and joins its files to one script; ``stat
 picture. The hosts are the explorer (``cahp.ui.parts.budget_board``), a notebook, and a report.
 """
 
-from cahp.board.budget_sweep import BudgetTable, evaluate_mask
+from cahp.board.budget_sweep import BudgetTable as BudgetTable, evaluate_mask as evaluate_mask
 from cahp.board.colourings import (
-    CLUSTER_COLOURS,
-    COLOURS,
-    NEUTRAL,
-    STRIPED,
-    Pictures,
-    contrast,
-    mark_clusters,
-    pack_bytes,
-    tints,
+    CLUSTER_COLOURS as CLUSTER_COLOURS,
+    COLOURS as COLOURS,
+    NEUTRAL as NEUTRAL,
+    STRIPED as STRIPED,
+    Pictures as Pictures,
+    contrast as contrast,
+    mark_clusters as mark_clusters,
+    pack_bytes as pack_bytes,
+    tints as tints,
 )
 from cahp.board.contents import (
-    BoardSubject,
-    Event,
-    FirstScreen,
-    Host,
-    Sentence,
-    SentenceAnswer,
-    Shown,
-    WordMaps,
-    contents,
-    read_component,
-    script,
-    style,
+    BoardSubject as BoardSubject,
+    Event as Event,
+    FirstScreen as FirstScreen,
+    Host as Host,
+    Sentence as Sentence,
+    SentenceAnswer as SentenceAnswer,
+    Shown as Shown,
+    WordMaps as WordMaps,
+    contents as contents,
+    read_component as read_component,
+    script as script,
+    style as style,
 )
-from cahp.board.head_clusters import HeadClusters
-from cahp.board.versus import Variant, Versus, compare_variants, mismatch
-
-__all__ = [
-    "CLUSTER_COLOURS",
-    "COLOURS",
-    "NEUTRAL",
-    "STRIPED",
-    "BoardSubject",
-    "BudgetTable",
-    "Event",
-    "FirstScreen",
-    "HeadClusters",
-    "Host",
-    "Pictures",
-    "Sentence",
-    "SentenceAnswer",
-    "Shown",
-    "Variant",
-    "Versus",
-    "WordMaps",
-    "compare_variants",
-    "contents",
-    "contrast",
-    "evaluate_mask",
-    "mark_clusters",
-    "mismatch",
-    "pack_bytes",
-    "read_component",
-    "script",
-    "style",
-    "tints",
-]
+from cahp.board.head_clusters import HeadClusters as HeadClusters
+from cahp.board.versus import (
+    Variant as Variant,
+    Versus as Versus,
+    compare_variants as compare_variants,
+    mismatch as mismatch,
+)

@@ -3,9 +3,7 @@
 A finished ``Comparison`` is read, summarised and drawn without torch; ``cahp.comparison.running`` makes one.
 """
 
-from cahp.comparison.document import SCHEMA, ComparisonDocument
-from cahp.comparison.plan import Plan, make_plan
-from cahp.comparison.result import Comparison, SplitResults
-from cahp.comparison.summary import summarise
-
-__all__ = ["PRESETS", "SCHEMA", "Comparison", "ComparisonDocument", "Plan", "SplitResults", "make_plan", "summarise"]
+from cahp.comparison.document import SCHEMA as SCHEMA, ComparisonDocument as ComparisonDocument
+from cahp.comparison.plan import Plan as Plan, make_plan as make_plan
+from cahp.comparison.result import Comparison as Comparison, SplitResults as SplitResults
+from cahp.comparison.summary import summarise as summarise

@@ -4,32 +4,22 @@
 ``match`` puts the labels into the order of a model, and ``sample`` draws rows. No function imports torch.
 """
 
-from cahp.data.dataset import Columns, Dataset, Parts, guess_columns, guess_splits, match, sample
-from cahp.data.sources import (
-    BBC_NEWS,
-    MANUAL,
-    CatalogueEntry,
-    catalogue,
-    find,
-    known,
-    load,
-    load_calibration,
+from cahp.data.dataset import (
+    Columns as Columns,
+    Dataset as Dataset,
+    Parts as Parts,
+    guess_columns as guess_columns,
+    guess_splits as guess_splits,
+    match as match,
+    sample as sample,
 )
-
-__all__ = [
-    "BBC_NEWS",
-    "MANUAL",
-    "CatalogueEntry",
-    "Columns",
-    "Dataset",
-    "Parts",
-    "catalogue",
-    "find",
-    "guess_columns",
-    "guess_splits",
-    "known",
-    "load",
-    "load_calibration",
-    "match",
-    "sample",
-]
+from cahp.data.sources import (
+    BBC_NEWS as BBC_NEWS,
+    MANUAL as MANUAL,
+    CatalogueEntry as CatalogueEntry,
+    catalogue as catalogue,
+    find as find,
+    known as known,
+    load as load,
+    load_calibration as load_calibration,
+)

@@ -13,19 +13,25 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cahp.files import assets
-from cahp.models.cards import Dtype, ModelCard, PromptExample, Site, make_prompt
+from cahp.files import assets as assets
+from cahp.models.cards import (
+    Dtype as Dtype,
+    ModelCard as ModelCard,
+    PromptExample,
+    Site as Site,
+    make_prompt as make_prompt,
+)
 from cahp.models.identity import (
-    BUILTINS,
+    BUILTINS as BUILTINS,
     EXAMPLE,
-    INSTALL_SMOLLM2,
-    check_builtin,
-    has_package,
-    identify,
+    INSTALL_SMOLLM2 as INSTALL_SMOLLM2,
+    check_builtin as check_builtin,
+    has_package as has_package,
+    identify as identify,
     locate,
-    name_of,
-    preview,
-    set_dtype,
+    name_of as name_of,
+    preview as preview,
+    set_dtype as set_dtype,
 )
 from cahp.models.weights import TOKENIZER_FILES
 from cahp.values import Input, ModelError, OptionError, Precision
@@ -33,44 +39,18 @@ from cahp.values import Input, ModelError, OptionError, Precision
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from cahp.models.caching import continue_greedily
-    from cahp.models.head_model import HeadModel
-    from cahp.models.loading import usual_ids
-    from cahp.models.reading import read_outputs
-    from cahp.models.surgery import can_cut
-    from cahp.models.tokenizing import from_ids, known_tokens, split_text, start_id
-    from cahp.models.vocabulary import token_losses
-
-__all__ = [
-    "BUILTINS",
-    "INSTALL_SMOLLM2",
-    "Dtype",
-    "HeadModel",
-    "ModelCard",
-    "Site",
-    "assets",
-    "can_cut",
-    "check_builtin",
-    "choose_precision",
-    "continue_greedily",
-    "count_tokens",
-    "from_ids",
-    "has_package",
-    "identify",
-    "known_tokens",
-    "load",
-    "make_prompt",
-    "name_of",
-    "preview",
-    "preview_prompt",
-    "read_outputs",
-    "set_dtype",
-    "split_text",
-    "start_id",
-    "token_losses",
-    "usual_ids",
-    "verify_model",
-]
+    from cahp.models.caching import continue_greedily as continue_greedily
+    from cahp.models.head_model import HeadModel as HeadModel
+    from cahp.models.loading import usual_ids as usual_ids
+    from cahp.models.reading import read_outputs as read_outputs
+    from cahp.models.surgery import can_cut as can_cut
+    from cahp.models.tokenizing import (
+        from_ids as from_ids,
+        known_tokens as known_tokens,
+        split_text as split_text,
+        start_id as start_id,
+    )
+    from cahp.models.vocabulary import token_losses as token_losses
 
 
 def load(

@@ -1,5 +1,12 @@
 """What is shown of results: a few kinds of blocks, and one renderer for each place that shows them."""
 
-from cahp.show.blocks import Block, Cell, Claim, Figure, Line, Marks, Table, Text
-
-__all__ = ["Block", "Cell", "Claim", "Figure", "Line", "Marks", "Table", "Text"]
+from cahp.show.blocks import (
+    Block as Block,
+    Cell as Cell,
+    Claim as Claim,
+    Figure as Figure,
+    Line as Line,
+    Marks as Marks,
+    Table as Table,
+    Text as Text,
+)

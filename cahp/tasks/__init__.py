@@ -4,23 +4,14 @@ A task (``cahp.tasks.task``) says what an item is, how items are counted, read a
 what all that is called. Texts and models carry their task, and everything else asks it.
 """
 
-from cahp.tasks.answers import NO_LABEL, Evaluation, TokenEvaluation, WindowProtocol
-from cahp.tasks.task import CLASSIFICATION, NEXT_TOKEN, Task
-from cahp.tasks.texts import Item, Texts, find_source
+from cahp.tasks.answers import (
+    NO_LABEL as NO_LABEL,
+    Evaluation as Evaluation,
+    TokenEvaluation as TokenEvaluation,
+    WindowProtocol as WindowProtocol,
+)
+from cahp.tasks.task import CLASSIFICATION as CLASSIFICATION, NEXT_TOKEN as NEXT_TOKEN, Task as Task
+from cahp.tasks.texts import Item as Item, Texts as Texts, find_source as find_source
 
 #: All tasks by name.
 TASKS = {task.name: task for task in (CLASSIFICATION, NEXT_TOKEN)}
-
-__all__ = [
-    "CLASSIFICATION",
-    "NEXT_TOKEN",
-    "NO_LABEL",
-    "TASKS",
-    "Evaluation",
-    "Item",
-    "Task",
-    "Texts",
-    "TokenEvaluation",
-    "WindowProtocol",
-    "find_source",
-]

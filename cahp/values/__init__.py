@@ -397,14 +397,18 @@ class Estimate:
 
 
 # Below, because these modules need the names above.
-from cahp.values.head_roles import ALPHA as ALPHA  # noqa: E402
-from cahp.values.head_roles import NO_ROLE as NO_ROLE  # noqa: E402
-from cahp.values.head_roles import NOUNS as NOUNS  # noqa: E402
-from cahp.values.head_roles import ROLES as ROLES  # noqa: E402
-from cahp.values.head_roles import THRESHOLDS as THRESHOLDS  # noqa: E402
-from cahp.values.head_roles import HeadRoles as HeadRoles  # noqa: E402
-from cahp.values.statistics import Clustering as Clustering  # noqa: E402
-from cahp.values.statistics import Signatures as Signatures  # noqa: E402
-from cahp.values.statistics import called as called  # noqa: E402
-from cahp.values.statistics import expected_overlap as expected_overlap  # noqa: E402
-from cahp.values.statistics import overlaps as overlaps  # noqa: E402
+from cahp.values.head_roles import (  # noqa: E402
+    ALPHA as ALPHA,
+    NO_ROLE as NO_ROLE,
+    NOUNS as NOUNS,
+    ROLES as ROLES,
+    THRESHOLDS as THRESHOLDS,
+    HeadRoles as HeadRoles,
+)
+from cahp.values.statistics import (  # noqa: E402
+    Clustering as Clustering,
+    Signatures as Signatures,
+    called as called,
+    expected_overlap as expected_overlap,
+    overlaps as overlaps,
+)

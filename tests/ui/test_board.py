@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clusters import in_a_row, outcomes, speed
-from clusters import on_a_line as two_numbers
+from clusters import in_a_row, on_a_line as two_numbers, outcomes, speed
 from copying import roles_of
 from playwright.sync_api import BrowserContext, Page, expect
 

@@ -15,8 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import data
 from cahp.api import bundled
-from cahp.comparison import Comparison, Plan
-from cahp.comparison import plan as planning
+from cahp.comparison import Comparison, Plan, plan as planning
 from cahp.comparison.claims import assess_compression, assess_critical_heads
 from cahp.comparison.plan import PRESETS
 from cahp.comparison.running import compare

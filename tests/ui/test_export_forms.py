@@ -23,8 +23,7 @@ from cahp.exports.run_folder import read_run, write_run
 from cahp.models.cards import DERIVED_SIZE, Timing
 from cahp.run.bench import Bench
 from cahp.run.prune import Run
-from cahp.ui.export import page, view
-from cahp.ui.export import page as export_page
+from cahp.ui.export import page, page as export_page, view
 from cahp.ui.export.view import on_board
 from cahp.ui.session.explorer import Explorer
 from cahp.values import Estimate, HeadMask

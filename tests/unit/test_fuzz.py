@@ -27,8 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, given, seed, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, seed, settings, strategies as st
 
 from cahp.exports.masks import MaskOrigin, mask_array, mask_json, mask_tensor
 from cahp.files import json_text

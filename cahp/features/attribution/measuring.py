@@ -26,8 +26,7 @@ from cahp.features.attribution.result import (
     order_by_support,
 )
 from cahp.run import Bench
-from cahp.stages import read_tokens
-from cahp.stages import top as keep_best
+from cahp.stages import read_tokens, top as keep_best
 from cahp.store import key
 from cahp.tasks import Item
 from cahp.values import (

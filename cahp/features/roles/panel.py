@@ -15,8 +15,7 @@ from cahp.show import Figure
 from cahp.tasks import NEXT_TOKEN
 from cahp.ui.frame import BoardColouring, Panel, job_card, link, measure_roles
 from cahp.ui.parts import draw_blocks, plain
-from cahp.ui.session import ROLES as MEASURE_ROLES
-from cahp.ui.session import Explorer, Kind, pass_seconds
+from cahp.ui.session import ROLES as MEASURE_ROLES, Explorer, Kind, pass_seconds
 from cahp.values import HeadRoles, called
 
 

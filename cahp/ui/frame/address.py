@@ -21,8 +21,7 @@ from cahp.api import bundled
 from cahp.board.versus import Variant
 from cahp.exports.masks import mask_from_hex, mask_to_hex
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.settings import COLUMNS, PROMPT, Settings, to_text
-from cahp.run.settings import describe as describe_settings
+from cahp.run.settings import COLUMNS, PROMPT, Settings, describe as describe_settings, to_text
 from cahp.ui.parts.display import clear_note
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import with_length

@@ -1,33 +1,23 @@
 """Elements that pages draw: charts, boxes for texts, and the budget board."""
 
-from cahp.ui.parts.blocks import draw as draw_blocks
+from cahp.ui.parts import blocks, display
 from cahp.ui.parts.display import (
-    bind_units,
-    clear_note,
-    is_dark,
-    note_refusal,
-    plain,
-    problem,
-    show_texts,
-    write_note,
+    bind_units as bind_units,
+    clear_note as clear_note,
+    is_dark as is_dark,
+    note_refusal as note_refusal,
+    plain as plain,
+    problem as problem,
+    show_texts as show_texts,
+    write_note as write_note,
 )
-from cahp.ui.parts.display import show as show_chart
-from cahp.ui.parts.inputs import has_words, is_own_example, own_text_box, parts_of, read_own_text
+from cahp.ui.parts.inputs import (
+    has_words as has_words,
+    is_own_example as is_own_example,
+    own_text_box as own_text_box,
+    parts_of as parts_of,
+    read_own_text as read_own_text,
+)
 
-__all__ = [
-    "bind_units",
-    "clear_note",
-    "draw_blocks",
-    "has_words",
-    "is_dark",
-    "is_own_example",
-    "note_refusal",
-    "own_text_box",
-    "parts_of",
-    "plain",
-    "problem",
-    "read_own_text",
-    "show_chart",
-    "show_texts",
-    "write_note",
-]
+draw_blocks = blocks.draw
+show_chart = display.show

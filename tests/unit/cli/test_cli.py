@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 import typer
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from terminal import call, refused
 from typer.main import get_command
 

@@ -18,8 +18,7 @@ import pytest
 from fake_methods import HEADS, LAYERS, Counted, Tuned, plan
 from fakes import prune
 
-from cahp.comparison import Comparison, make_plan
-from cahp.comparison import running as engines
+from cahp.comparison import Comparison, make_plan, running as engines
 from cahp.comparison.plan import read_seeds
 from cahp.comparison.running import compare
 from cahp.figures.comparison_blocks import show_comparison

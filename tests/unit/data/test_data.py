@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from cahp.data import Dataset, catalogue, load, load_calibration, match, sample
-from cahp.data import sources as sources_module
+from cahp.data import Dataset, catalogue, load, load_calibration, match, sample, sources as sources_module
 from cahp.data.dataset import bucket
 from cahp.data.sources import MANUAL, TOPICS
 from cahp.tasks.texts import Texts

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hub import Hub, asked_here, serving
 
-from cahp import cli, data
-from cahp import hub as hub_client
+from cahp import cli, data, hub as hub_client
 from cahp.data import Columns, find, guess_columns, guess_splits, load
 from cahp.data.dataset import Parts
 from cahp.values import DataError

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import gather
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 

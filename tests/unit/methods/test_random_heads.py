@@ -9,8 +9,7 @@ import fakes
 import numpy as np
 import pytest
 from fakes import gather
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 from cahp import models

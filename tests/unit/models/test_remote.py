@@ -14,8 +14,7 @@ from hub import Hub, asked_here, files_in, serving
 from safetensors.torch import load_file
 from transformers import CONFIG_MAPPING
 
-from cahp import hub as hub_client
-from cahp import models
+from cahp import hub as hub_client, models
 from cahp.models.cards import REFUSED
 from cahp.models.identity import describe_config
 from cahp.values import ModelError

@@ -8,8 +8,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cahp import models
 from cahp.models import reading

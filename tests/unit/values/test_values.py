@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cahp.tasks.texts import Texts
 from cahp.values import Estimate, HeadMask, MaskError, digest
