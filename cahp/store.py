@@ -71,9 +71,14 @@ def _digest_package(folder: Path) -> str:
     """Digest the code in the package ``folder`` that decides which heads are chosen, with the package's version."""
     digests = [version("cahp-explorer")]
     for name in _CHOOSING:
-        for file in sorted((folder / name).rglob("*.py")):
+        for file in _list_code(folder / name):
             digests += [file.relative_to(folder).as_posix(), digest(file.read_bytes())]
     return digest(*digests)
+
+
+def _list_code(folder: Path) -> list[Path]:
+    """List the code in a folder, with the texts that it reads."""
+    return sorted([*folder.rglob("*.py"), *folder.rglob("*.toml")])
 
 
 def _list_files(module: str) -> list[Path]:
@@ -81,7 +86,7 @@ def _list_files(module: str) -> list[Path]:
     first, *rest = module.split(".")
     if first == _PACKAGE.name:
         place = _PACKAGE.joinpath(*rest)
-        return [place.with_suffix(".py"), *place.rglob("*.py")]
+        return [place.with_suffix(".py"), *_list_code(place)]
     package = sys.modules.get(first)
     files = [Path(file) for file in [getattr(package, "__file__", None)] if file is not None]
     return files + [file for folder in getattr(package, "__path__", ()) for file in Path(folder).rglob("*.py")]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import comb, prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from cahp.models.tokenizing import from_ids, known_tokens, list_special_ids
@@ -80,80 +83,8 @@ class Template:
 
 #: Families with other wordings, other kinds of questions and other filler: a head that finds the answers in all of them
 #: does more than follow one sentence pattern.
-TEMPLATES = (
-    Template(
-        "statements",
-        (
-            "The road along the river is quiet in the morning.",
-            "A light wind moves the leaves of the old trees.",
-            "Some people walk slowly and talk about the day.",
-            "It rained last night, and the stones are still wet.",
-            "Nobody is in a hurry, since it is a holiday.",
-        ),
-        (
-            ("Anna lives in {}.", "The home of Anna is the city of", "Paris London Berlin Rome Madrid Tokyo Boston"),
-            ("Peter has a {} car.", "The colour of Peter's car is", "red blue green white black yellow brown grey"),
-            ("Maria plays the {}.", "The instrument of Maria is the", "piano guitar violin drums flute organ trumpet"),
-            (
-                "Thomas keeps a {} in the garden.",
-                "The animal of Thomas is a",
-                "horse dog cat goat cow pig rabbit sheep",
-            ),
-        ),
-    ),
-    Template(
-        "notes",
-        (
-            "Weather: cloudy, a little sun after lunch",
-            "Windows: closed in every room at night",
-            "Floor: swept twice a week",
-            "Visitors: none before ten",
-            "Lift: out of order until further notice",
-        ),
-        (
-            ("Next meeting: {}", "We all come together again on", "Monday Tuesday Wednesday Thursday Friday Saturday"),
-            ("Drink for guests: {}", "Whoever visits us gets a cup of", "coffee tea milk water juice wine beer soup"),
-            ("Pet in the office: {}", "Under the desk sleeps our", "cat dog bird fish snake mouse turtle hamster"),
-            (
-                "Head of sales: {}",
-                "The boss of those who sell is called",
-                "Smith Brown Miller Wilson Taylor Clark King",
-            ),
-        ),
-        separator="\n",
-    ),
-    Template(
-        "interview",
-        (
-            "The market opens early, and the first stalls are busy.",
-            "Two children count the pigeons on the roof.",
-            "Someone sells flowers near the gate.",
-            "The clock of the church is five minutes slow.",
-            "An old man reads the newspaper on a bench.",
-        ),
-        (
-            (
-                "At noon Clara bought a {} there.",
-                "Question: What is in Clara's bag? Answer: a",
-                "book hat lamp shirt pen",
-            ),
-            (
-                "Her brother drives a {}.",
-                "Question: Which vehicle does her brother use? Answer: a",
-                "truck taxi bus train tractor",
-            ),
-            (
-                "The uncle comes from {}.",
-                "Question: Where was the uncle born? Answer: in",
-                "France Italy Spain Poland Japan",
-            ),
-            (
-                "Mr Hall teaches {}.",
-                "Question: Which subject has Mr Hall? Answer:",
-                "music history physics chemistry English",
-            ),
-        ),
-    ),
+TEMPLATES = msgspec.convert(
+    tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))["templates"], tuple[Template, ...]
 )
 
 

@@ -32,7 +32,7 @@ def test_a_key_is_the_digest_of_the_stage_and_of_its_canonical_parts() -> None:
     ("file", "counts"),
     [
         *(("methods/magnitude.py", True), ("stages/selection.py", True), ("models/attention.py", True)),
-        ("run/evidence.py", True),
+        *(("run/evidence.py", True), ("stages/roles.toml", True)),
         *(("values/statistics.py", True), ("features/luck/measuring.py", True), ("terminal/printing.py", False)),
     ],
 )

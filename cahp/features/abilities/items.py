@@ -1,27 +1,18 @@
 """What abilities are measured on: sequences of tokens, and which predictions of them count."""
 
+import tomllib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cahp.features.abilities.sentences import (
-    CAPITAL_QUESTIONS,
-    CAPITALS,
-    FACTS,
-    FILLER,
-    NAMES,
-    NOUNS,
-    OTHER_LANGUAGES,
-    OTHERS,
-    PERSONS,
-    PLACES,
-    THINGS,
-)
 from cahp.values import Ints, Unit, digest
 
+#: The words and sentences of items that are our own.
+TEXTS = tomllib.loads(Path(__file__).with_name("sentences.toml").read_text(encoding="utf-8"))
 #: A text, and the options that may continue it, the right one first.
 Question = tuple[str, Sequence[str]]
 
@@ -283,14 +274,15 @@ _LARGEST = 20
 def look_up(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Hide four facts in filler, and ask for one of them in other words; options are the values in the text."""
     most = max(0, (source.longest - _FACTS) // _SENTENCE)
+    facts = TEXTS["facts"]
     questions = []
     for number in range(size.items):
-        fact, asked, values = FACTS[number % len(FACTS)]
-        distance = min(most, _DISTANCES[number // len(FACTS) % len(_DISTANCES)])
-        names = _choose(random, NAMES, OPTIONS)
+        fact, asked, values = facts[number % len(facts)]
+        distance = min(most, _DISTANCES[number // len(facts) % len(_DISTANCES)])
+        names = _choose(random, TEXTS["names"], OPTIONS)
         chosen = _choose(random, values.split(), OPTIONS)
         lines = [fact.format(name=name, value=value) for name, value in zip(names, chosen, strict=True)]
-        filler = [FILLER[place] for place in random.integers(len(FILLER), size=distance)]
+        filler = random.choice(TEXTS["filler"], distance)
         place = int(random.integers(OPTIONS))
         text = "\n".join([*lines, " ".join(filler), asked.format(name=names[place])])
         questions.append((text, _put_first(chosen, place)))
@@ -304,19 +296,19 @@ def follow_pattern(source: ItemSource, size: Size, random: np.random.Generator) 
 
 
 def _ask_capital(random: np.random.Generator) -> Question:
-    words = _choose(random, list(NOUNS), _SHOWN + 1)
+    words = _choose(random, list(TEXTS["nouns"]), _SHOWN + 1)
     letters = [word[0].upper() for word in words]
     return _show(words[:-1], letters[:-1], words[-1]), _space([letters[-1], *letters[: OPTIONS - 1]])
 
 
 def _ask_plural(random: np.random.Generator) -> Question:
-    words = _choose(random, list(NOUNS), _SHOWN + 1)
-    plurals = [NOUNS[word] for word in words]
+    words = _choose(random, list(TEXTS["nouns"]), _SHOWN + 1)
+    plurals = [TEXTS["nouns"][word] for word in words]
     return _show(words[:-1], plurals[:-1], words[-1]), _space([plurals[-1], words[-1], *plurals[: OPTIONS - 2]])
 
 
 def _ask_pair(random: np.random.Generator) -> Question:
-    words = _choose(random, list(NOUNS), 2 * _SHOWN)
+    words = _choose(random, list(TEXTS["nouns"]), 2 * _SHOWN)
     values = words[_SHOWN:]
     place = int(random.integers(_SHOWN))
     return _show(words[:_SHOWN], values, words[place]), _put_first(values, place)[:OPTIONS]
@@ -335,25 +327,26 @@ def check_grammar(source: ItemSource, size: Size, random: np.random.Generator) -
 
 
 def _list_pairs() -> Iterator[Question]:
-    for forms in THINGS:
-        for distractors in PLACES:
+    for forms in TEXTS["things"]:
+        for distractors in TEXTS["places"]:
             for number, noun in enumerate(forms):
                 # The distractor has the other number, so that the nearest noun misleads.
                 text = f"The {noun} near the {distractors[1 - number]}"
                 yield text, _put_first(["is", "are"], number)
                 yield text, _put_first(["was", "were"], number)
-    for person, right, wrong in PERSONS:
-        for other in OTHERS:
+    for person, right, wrong in TEXTS["persons"]:
+        for other in TEXTS["others"]:
             yield f"The {person} who met the {other} saw", _space([right, wrong])
 
 
 def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Ask for the capital of each country once, in one of several ways; the other options are other capitals."""
+    capitals = TEXTS["capitals"]
     questions = []
-    for country in _choose(random, list(CAPITALS), size.items):
-        text = CAPITAL_QUESTIONS[random.integers(len(CAPITAL_QUESTIONS))]
-        others = _choose(random, [city for name, city in CAPITALS.items() if name != country], OPTIONS - 1)
-        questions.append((text.format(country=country), _space([CAPITALS[country], *others])))
+    for country in _choose(random, list(capitals), size.items):
+        text = random.choice(TEXTS["capital_questions"])
+        others = _choose(random, [city for name, city in capitals.items() if name != country], OPTIONS - 1)
+        questions.append((text.format(country=country), _space([capitals[country], *others])))
     return ask_choices(source, questions)
 
 
@@ -379,7 +372,7 @@ def read_languages(source: ItemSource, size: Size, random: np.random.Generator) 
     The parts of an item are the mixed words and the sentence.
     """
     probes = []
-    sentences = OTHER_LANGUAGES[: size.items]
+    sentences = TEXTS["other_languages"][: size.items]
     for item, sentence in enumerate(sentences):
         words = sentence.split(" ")
         mixed = " ".join(random.permutation(words))
