@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from cahp.values import Array
 
 #: The names of files and folders that are still being written.
 UNFINISHED = re.compile(r"\.[0-9a-f]{16}(\..*)?", re.DOTALL)
@@ -147,7 +148,7 @@ def read_bounded_json(path: Path, most: int) -> Any:
         raise ValueError("nested too deep") from None
 
 
-def read_array(body: io.BytesIO, end: int) -> NDArray[Any]:
+def read_array(body: io.BytesIO, end: int) -> Array:
     """Read the next array in NumPy's format; its size is checked before memory is allocated.
 
     Raises:

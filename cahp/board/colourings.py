@@ -7,7 +7,6 @@ import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from cahp.run.document import RunDocument
 from cahp.run.measures import Measures, show_measured
 from cahp.show.blocks import Marks
-from cahp.values import Bools, Ints, JsonObject
+from cahp.values import Array, Bools, Ints, JsonObject
 from cahp.values.statistics import name_clusters
 
 # Colours and names of clusters, for boards and all figures, in light and dark themes --------------------------------
@@ -112,7 +111,7 @@ def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured]:
     return coloured
 
 
-def pack_bytes(array: NDArray[Any]) -> str:
+def pack_bytes(array: Array) -> str:
     """Return the bytes of an array as text, which the board's script unpacks."""
     return base64.b64encode(array.tobytes()).decode("ascii")
 

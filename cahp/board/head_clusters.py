@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.board.colourings import tints
 from cahp.run.document import RunDocument
@@ -15,7 +14,7 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Salience, Settings
 from cahp.stages.clustering import with_degree
 from cahp.stages.selection import Minimum, table
-from cahp.values import Arrays, Floats, HeadMask, Ints, Selection
+from cahp.values import Arrays, Floats, Floats32, HeadMask, Ints, Selection
 from cahp.values.statistics import Clustering
 
 #: The suggested selection (None: there is no knee), and that of each budget.
@@ -38,8 +37,8 @@ class HeadClusters:
 
     clustering: Clustering
     salience: Floats
-    embedding: NDArray[np.float32]
-    distances: NDArray[np.float32]
+    embedding: Floats32
+    distances: Floats32
     _selected: dict[tuple[int, int, bool, str], _Selected] = field(default_factory=dict, init=False)
 
     @classmethod

@@ -11,15 +11,14 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.files import read_array
 from cahp.tasks.answers import Evaluation, independent_units, sum_by_unit
 from cahp.tasks.texts import Texts
-from cahp.values import Arrays, CahpError, Floats, OptionError
+from cahp.values import Array, Arrays, CahpError, Floats, OptionError
 from cahp.words import size_of
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class UnitSums(NamedTuple):
     1: the value of a document is the sum over its tokens, divided by the mean number of tokens of a document.
     """
 
-    values: NDArray[Any]
+    values: Array
     sizes: Floats
 
 
@@ -126,13 +125,13 @@ def write_arrays(answers: Mapping[str, Answers]) -> bytes:
     return out.getvalue()
 
 
-def read_arrays(path: Path, document: ComparisonDocument) -> dict[str, dict[str, NDArray[Any]]]:
+def read_arrays(path: Path, document: ComparisonDocument) -> dict[str, dict[str, Array]]:
     """Read the ``compare.npz`` of a document by part; empty where there is none.
 
     Raises:
         CahpError: If it is broken.
     """
-    answers: dict[str, dict[str, NDArray[Any]]] = {}
+    answers: dict[str, dict[str, Array]] = {}
     if not path.is_file():
         return answers
     try:
@@ -145,9 +144,7 @@ def read_arrays(path: Path, document: ComparisonDocument) -> dict[str, dict[str,
     return answers
 
 
-def _read_array(
-    archive: zipfile.ZipFile, name: str, part: str, array: str, document: ComparisonDocument
-) -> NDArray[Any]:
+def _read_array(archive: zipfile.ZipFile, name: str, part: str, array: str, document: ComparisonDocument) -> Array:
     """Read one of the ``Answers`` on a part, the file ``name``; unpacks no more than the document announces."""
     if part not in document.parts or array not in _KINDS:
         raise ValueError("it holds an array that its comparison does not have")

@@ -13,7 +13,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp import methods, models
 from cahp.comparison.plan import FULL, Cell, Plan, facts_of, split_minimum, without_labels
@@ -33,7 +32,7 @@ from cahp.stages.evaluation import SharedLayers
 from cahp.store import Entry, Store, digest_code, key
 from cahp.tasks.answers import WindowProtocol
 from cahp.tasks.texts import Texts
-from cahp.values import BudgetError, CahpError, Cancelled, Floats, HeadMask, Progress, digest, silent
+from cahp.values import Array, BudgetError, CahpError, Cancelled, Floats, HeadMask, Progress, digest, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -358,7 +357,7 @@ class _Redrawn:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._evidence, name)
 
-    def cached(self, name: str, make: Callable[[], Floats]) -> NDArray[Any]:
+    def cached(self, name: str, make: Callable[[], Floats]) -> Array:
         return self._evidence.cached(f"{name}, drawn with {self.seed}", make)
 
 

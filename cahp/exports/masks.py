@@ -8,14 +8,14 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.files import array_header, csv_text, json_text
-from cahp.values import HeadMask, Ints, JsonObject, MaskError
+from cahp.values import Array, HeadMask, Ints, JsonObject, MaskError
 
 MASK_SCHEMA = "cahp.mask/1"
 
@@ -245,7 +245,7 @@ def mask_array(mask: HeadMask) -> bytes:
     return file.getvalue()
 
 
-def _read_array(data: bytes) -> NDArray[Any]:
+def _read_array(data: bytes) -> Array:
     """Read an array of NumPy, or a tensor of PyTorch."""
     try:
         if data.startswith(_TORCH_PREFIX):
@@ -262,7 +262,7 @@ def _read_array(data: bytes) -> NDArray[Any]:
         raise MaskError(f"This array is broken, or holds Python objects or several arrays; {_NEXT_STEP}.") from error
 
 
-def _read_tensor(data: bytes) -> NDArray[Any]:
+def _read_tensor(data: bytes) -> Array:
     import torch
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -287,7 +287,7 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         raise MaskError(f"This has {shape[0]} x {shape[1]} values, more than any model has heads; {_NEXT_STEP}.")
 
 
-def _checked(array: NDArray[Any]) -> NDArray[np.bool_]:
+def _checked(array: Array) -> NDArray[np.bool_]:
     _check_shape(array.shape)
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise MaskError(f"A mask contains only 0 and 1; {_NEXT_STEP}.")

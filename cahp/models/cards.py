@@ -14,7 +14,7 @@ from typing import Any, Literal
 from cahp.recoveries import RANK
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.tasks.task import TaskWords
-from cahp.values import Estimate, HeadMask, Input, OptionError, digest
+from cahp.values import Estimate, Fields, HeadMask, Input, JsonObject, OptionError, digest
 from cahp.words import size_of
 
 #: What removing heads saves first: time, or of a causal language model the memory of its cache.
@@ -406,7 +406,7 @@ class Prompt:
     answers: tuple[str, ...]
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """The settings that give this prompt."""
         return {"prompt": self.template, "answers": self.answers}
 
@@ -516,7 +516,7 @@ class ModelCard:
     origin: str
     folder: str
     adapter: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    details: Fields = field(default_factory=dict, hash=False)
     group: int = 1
     kept: tuple[tuple[int, ...], ...] | None = None
     no_refit: str | None = None

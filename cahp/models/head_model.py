@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -35,7 +34,7 @@ from cahp.models.identity import MAX_LENGTH
 from cahp.models.tokenizing import ROOM, PromptReader, Tokens, count_whole, list_texts, tokenize
 from cahp.models.vocabulary import attach_head, hidden_states, logits_at
 from cahp.tasks.texts import Item
-from cahp.values import Input, Ints, OptionError, Precision
+from cahp.values import Array, Input, Ints, OptionError, Precision
 
 
 def is_linear(module: object) -> bool:
@@ -454,7 +453,7 @@ class HeadModel:
             return logits
         return logits[:, [answer.token for answer in self.prompt.answers]]
 
-    def gates(self, keep: NDArray[Any]) -> Tensor:
+    def gates(self, keep: Array) -> Tensor:
         """A mask ``(L, H)`` as gates on the model's device."""
         return torch.tensor(keep, dtype=torch.float32, device=self.device)
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cahp import hub
 from cahp.files import assets, expanded, is_there, package_folder
@@ -30,7 +29,7 @@ from cahp.models.weights import (
     read_shapes,
 )
 from cahp.tasks.task import Head
-from cahp.values import Fields, ModelError, OptionError, digest, silent
+from cahp.values import Fields, JsonObject, ModelError, OptionError, digest, silent
 
 
 @dataclass(frozen=True)
@@ -520,7 +519,7 @@ def describe(
     return replace(card, revision=revision, origin=digest(*parts, extra, *card.labels), details=details)
 
 
-def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
+def _size(folder: Path, config: JsonObject, entry: str) -> int:
     size = config.get(entry)
     if type(size) is not int or not 1 <= size <= _LARGEST_SIZE:
         raise ModelError(
@@ -530,7 +529,7 @@ def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
     return size
 
 
-def class_names(config: dict[str, Any]) -> tuple[str, ...]:
+def class_names(config: JsonObject) -> tuple[str, ...]:
     """The classes that a configuration names, in the order of the logits.
 
     Raises:

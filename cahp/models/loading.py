@@ -26,7 +26,7 @@ from cahp.models.stored import Room, take_weights
 from cahp.models.surgery import mark
 from cahp.models.tokenizing import PromptReader, start_id
 from cahp.models.weights import count_weights, read_shapes, weight_bytes, weight_files
-from cahp.values import Fields, Ints, ModelError, name_type
+from cahp.values import Fields, Ints, JsonObject, ModelError, name_type
 from cahp.words import first_line, size_of
 
 #: Types of numbers by their names in safetensors files.
@@ -80,7 +80,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     stored, _ = read_shapes(weight_files(card.id, folder))
     largest = check_fit(card, stored, own_head=not new_head, head=head)
     room = _find_room(card, count_weights(stored), largest, where, made_here=new_head or card.kept is not None)
-    settings: dict[str, Any] = {**family.settings}
+    settings: JsonObject = {**family.settings}
     if head == "classification":
         settings["id2label"] = dict(enumerate(card.labels))
         settings["label2id"] = {name: index for index, name in enumerate(card.labels)}

@@ -37,7 +37,7 @@ from cahp.models.head_model import Projection, find_module, is_linear
 from cahp.models.identity import language_of
 from cahp.models.weights import CONFIG, Shape, count_weights, read_json
 from cahp.tasks.task import Head
-from cahp.values import Fields, ModelError
+from cahp.values import Fields, JsonObject, ModelError
 from cahp.words import first_line
 
 #: To be held while transformers or PEFT loads a network: they replace functions of PyTorch and of the classes of models
@@ -282,7 +282,7 @@ _RECURRENT = ("A_log", "igate_preact")
 _DECODES = ("is_causal", "is_decoder")
 
 
-def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, dict[str, Any]]:
+def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, JsonObject]:
     """Find the heads of the model ``name`` in ``folder``, with so many bytes of weights, from its configuration.
 
     Returns the family, and the entries of the model's card that describe its heads.
@@ -330,7 +330,7 @@ class _Candidate(NamedTuple):
     output: str
 
 
-def match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, dict[str, Any]]:
+def match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, JsonObject]:
     """Find the heads of a network, with or without weights; see ``match_folder``.
 
     Raises:
@@ -442,7 +442,7 @@ def match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, dic
     if getattr(config, "attention_type", None) == "block_sparse":
         # Sparse attention (BigBird's) attends to short texts as a whole too.
         longest = (5 + 2 * config.num_random_blocks) * config.block_size
-    settings = dict[str, Any]()
+    settings = JsonObject()
     if hasattr(config, "attention_type"):
         settings["attention_type"] = "original_full"
     family = Family(

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor
@@ -37,7 +36,7 @@ from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS, state_
 from cahp.output import Output
 from cahp.tasks.answers import Window
 from cahp.tasks.texts import Item
-from cahp.values import CahpError, HeadMask, OptionError
+from cahp.values import CahpError, Floats32, HeadMask, JsonObject, OptionError
 
 #: The file that loads a compact model where this package is not installed.
 LOADER = "load_pruned.py"
@@ -104,7 +103,7 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
     card = pruned.card
     # See ``cahp.models.compact`` for these entries; the cut has left them on the attention modules.
     names = {id(module): name for name, module in pruned.network.named_modules()}
-    plan: dict[str, dict[str, Any]] = {"attributes": {}, "planes": {}, "selects": {}, "empty": {}, "bypass": {}}
+    plan: dict[str, JsonObject] = {"attributes": {}, "planes": {}, "selects": {}, "empty": {}, "bypass": {}}
     for layer, (module, kept) in enumerate(zip(pruned.layer_modules, mask.by_layer, strict=True)):
         attention = module.get_submodule(family.attention)
         path = names[id(attention)]
@@ -276,7 +275,7 @@ class ReadBack:
     tried: int
     agreement: float
     difference: float
-    scores: NDArray[np.float32]
+    scores: Floats32
     tokens: bool = False
     written: int | None = None
 

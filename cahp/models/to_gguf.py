@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.models.cards import ModelCard
 from cahp.models.identity import output_head
 from cahp.models.weights import CONFIG, read_json
-from cahp.values import Fields, HeadMask
+from cahp.values import Array, Fields, Floats32, HeadMask
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -201,7 +200,7 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
             writer.add_array(key, value)
         else:
             writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
-    tensors: dict[str, NDArray[np.float32]] = {}
+    tensors: dict[str, Floats32] = {}
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[name.upper()], card.layers)
     for key, tensor in network.state_dict().items():
         values = tensor.detach().float().cpu().contiguous().numpy()
@@ -232,7 +231,7 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
     return made
 
 
-def _alternate(rows: NDArray[Any], size: int) -> NDArray[Any]:
+def _alternate(rows: Array, size: int) -> Array:
     """Let the two halves of each head's ``size`` rows alternate."""
     return rows.reshape(-1, 2, size // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
@@ -267,7 +266,7 @@ def _write_tokenizer(writer: Any, pruned: HeadModel) -> None:
 
 
 def _copy_tensors(
-    source: Any, writer: Any, mask: HeadMask, wanted: dict[str, NDArray[np.float32]], *, size: int, halves: bool
+    source: Any, writer: Any, mask: HeadMask, wanted: dict[str, Floats32], *, size: int, halves: bool
 ) -> str:
     """Copy the blocks of the heads that stay, and take from ``wanted`` all tensors that the source has.
 
@@ -302,7 +301,7 @@ def _copy_tensors(
     return words
 
 
-def _cut(tensor: Any, mask: HeadMask) -> NDArray[Any] | None:
+def _cut(tensor: Any, mask: HeadMask) -> Array | None:
     """Return the stored rows or blocks of the heads that stay (None: they are not whole blocks)."""
     import gguf
 
@@ -322,7 +321,7 @@ def _cut(tensor: Any, mask: HeadMask) -> NDArray[Any] | None:
     return raw
 
 
-def _quantise(values: NDArray[np.float32], kind: Any) -> tuple[NDArray[Any], Any]:
+def _quantise(values: Floats32, kind: Any) -> tuple[Array, Any]:
     """Quantise in a type, or in 8 bits where the library cannot write that, or in float where rows are too short."""
     import gguf
     from gguf.quants import QuantError, quantize

@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from cahp.files import read_bounded_json
 from cahp.store import Store, key
-from cahp.values import ModelError
+from cahp.values import JsonObject, ModelError
 
 #: A file that changed so recently may change again without another time.
 _SETTLED_NS = 2_000_000_000
@@ -46,7 +45,7 @@ Shape = tuple[int, ...]
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """Read a JSON file in a model's folder.
 
     Raises:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.files import plain_json
 from cahp.run.resources import Resources
@@ -32,7 +31,7 @@ from cahp.stages.clustering import (
 )
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
-from cahp.values import Bools, DataError, Floats, Ints, KneeNotFoundError, Progress, silent
+from cahp.values import Array, Bools, DataError, Floats, Ints, KneeNotFoundError, Progress, silent
 from cahp.values.head_roles import HeadRoles
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
@@ -188,7 +187,7 @@ class HeadEvidence:
             )
         return labels
 
-    def _find_array(self, stage: str, name: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    def _find_array(self, stage: str, name: str, compute: Callable[[], Array]) -> Array:
         return self._resources.find(
             stage, name, lambda entry: entry.arrays["values"], lambda: Entry({"values": compute()})
         )

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp import methods
 from cahp.methods.shared.registry import Method
@@ -37,7 +35,7 @@ from cahp.run.search import confirm, improve_heads, reach_goal
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.store import Entry, digest_code, key
-from cahp.values import Arrays, BudgetError, HeadMask, Selection
+from cahp.values import Array, Arrays, BudgetError, HeadMask, Selection
 from cahp.values.statistics import Clustering
 
 #: Bump to invalidate cached runs.
@@ -349,7 +347,7 @@ def _requested(bench: Bench) -> int | None:
     return settings.budget_rules(bench.card).parse(settings.budget)
 
 
-def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[Any]]:
+def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, Array]:
     signatures = evidence.signatures
     space = evidence.space
     clustering = evidence.clustering

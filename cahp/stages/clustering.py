@@ -12,9 +12,8 @@ from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cahp.values import Floats, Ints, KneeNotFoundError, OptionError, Progress, SpaceError, silent
+from cahp.values import Floats, Floats32, Ints, KneeNotFoundError, OptionError, Progress, SpaceError, silent
 from cahp.values.statistics import Clustering, Signatures, Space
 
 #: Degrees of the polynomial that smooths the curve; higher ones follow the noise.
@@ -88,7 +87,7 @@ def grid_notice(heads: int) -> str | None:
     )
 
 
-def _cluster_each(distances: NDArray[np.float32], ks: Ints, seed: int) -> Iterator[tuple[Ints, Ints]]:
+def _cluster_each(distances: Floats32, ks: Ints, seed: int) -> Iterator[tuple[Ints, Ints]]:
     """Labels and medoids for each of ``ks``, each from random medoids, or of many heads from the previous ones."""
     import kmedoids
 
@@ -213,7 +212,7 @@ _MANY_HEADS = 2048
 _COMPONENTS = 50
 
 
-def features(signatures: Signatures, *, progress: Progress = silent) -> NDArray[np.float32]:
+def features(signatures: Signatures, *, progress: Progress = silent) -> Floats32:
     """Separation of the classes by every head, cell by cell: shape ``(N, P * D)``, values 0..2.
 
     ``P = C (C - 1) / 2`` blocks of ``D`` cells, one a pair of classes in the order of
@@ -276,7 +275,7 @@ def space(
     return placed
 
 
-def place(points: NDArray[np.float32], projection: str, seed: int) -> Space:
+def place(points: Floats32, projection: str, seed: int) -> Space:
     """Project the features ``(N, F)``, and compute the distances between heads."""
     from sklearn.metrics import pairwise_distances
 
@@ -324,7 +323,7 @@ def _separations(signatures: Signatures, progress: Progress) -> Iterator[tuple[i
         progress("features", pair + 1, len(pairs))
 
 
-def _isometric(signatures: Signatures, *, progress: Progress) -> NDArray[np.float32]:
+def _isometric(signatures: Signatures, *, progress: Progress) -> Floats32:
     """Coordinates ``(N, N - 1)`` with the features' distances, in the memory of one pair of classes.
 
     Classical multidimensional scaling (Torgerson 1952). The features are centred block by block, which makes
@@ -345,7 +344,7 @@ def _isometric(signatures: Signatures, *, progress: Progress) -> NDArray[np.floa
     return np.asarray(axes[:, :0:-1] * scale, dtype=np.float32)
 
 
-def _project(points: NDArray[np.float32], projection: str, seed: int) -> NDArray[np.float32]:
+def _project(points: Floats32, projection: str, seed: int) -> Floats32:
     """Coordinates ``(N, 2)`` of the points in the plane."""
     from threadpoolctl import threadpool_limits
 

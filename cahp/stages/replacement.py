@@ -12,9 +12,8 @@ compare, and heads across layers are ours.
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cahp.values import Bools, Floats, HeadMask, Ints
+from cahp.values import Bools, Floats, Floats32, HeadMask, Ints
 from cahp.values.statistics import Moments, one_openblas_thread
 
 #: Added to the diagonal of ``H``, relative to its mean: as a refit's.
@@ -154,7 +153,7 @@ class Replaceability:
         return self._rows[key]
 
 
-def _with_ridge(contexts: NDArray[np.float32], ridge: float) -> Floats:
+def _with_ridge(contexts: Floats32, ridge: float) -> Floats:
     gram = contexts.astype(np.float64)
     mean = float(gram.diagonal().mean())
     # Where nothing enters the projection, any ridge will do.

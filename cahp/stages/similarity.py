@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.models.tokenizing import Encoded, split_text, tokenize_own
-from cahp.values import Floats, HeadMask, Input, Ints, Progress, silent
+from cahp.values import Array, Floats, Floats32, HeadMask, Input, Ints, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -31,11 +31,11 @@ class Attention:
     """
 
     tokens: tuple[str, ...]
-    weights: NDArray[np.float32]
+    weights: Floats32
     cut: int
 
     @property
-    def by_head(self) -> NDArray[np.float32]:
+    def by_head(self) -> Floats32:
         """The maps by flat index, shape ``(N, S, S)``."""
         return self.weights.reshape(-1, *self.weights.shape[2:])
 
@@ -50,9 +50,7 @@ def attend(model: HeadModel, text: Input) -> Attention:
     return Attention(tokens, _read_maps(model, entry), truncated)
 
 
-def _read_maps(
-    model: HeadModel, entry: Encoded, change: Callable[[NDArray[np.float32]], NDArray[Any]] = np.asarray
-) -> NDArray[Any]:
+def _read_maps(model: HeadModel, entry: Encoded, change: Callable[[Floats32], Array] = np.asarray) -> Array:
     """Run the model on one tokenised text; return what ``change`` makes of the maps ``(H, S, S)``, layer by layer."""
     from torch import Tensor, inference_mode
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Bools, Floats, Ints
+from cahp.values import Array, Bools, Floats, Floats32, Ints
 
 #: Which windows begin with the model's beginning token.
 Beginning = Literal["every", "first"]
@@ -128,7 +128,7 @@ class Evaluation:
     Without labels every true class is -1, and ``losses`` and ``correct`` raise ``ValueError``.
     """
 
-    scores: NDArray[np.float32]
+    scores: Floats32
     labels: Ints
     classes: tuple[str, ...]
 
@@ -188,13 +188,13 @@ class Evaluation:
         return Evaluation(self.scores[rows], self.labels[rows], self.classes)
 
     @property
-    def columns(self) -> dict[str, NDArray[Any]]:
+    def columns(self) -> dict[str, Array]:
         """What is known of each prediction, whichever model predicts: the label, if there is one."""
         if not self.labelled:
             return {}
         return {"labels": self.labels.astype(self._class_type)}
 
-    def list_values(self, full: Evaluation) -> dict[str, NDArray[Any]]:
+    def list_values(self, full: Evaluation) -> dict[str, Array]:
         """Return the arrays ``(n,)`` from which a comparison is computed; ``full`` is the full model's evaluation."""
         values = {"kl": self.divergences(full), "predictions": self.predictions.astype(self._class_type)}
         if self.labelled:
@@ -232,7 +232,7 @@ class TokenEvaluation(Evaluation):
         """Tokens, whose losses need no labels."""
         return frozenset(("tokens", "losses"))
 
-    def _of_tokens(self, part: int, *, copying: bool = False) -> NDArray[np.float32]:
+    def _of_tokens(self, part: int, *, copying: bool = False) -> Floats32:
         longest = self.scores.shape[1]
         rows = [
             self.scores[row, longest - window.scored :, part]
@@ -287,16 +287,16 @@ class TokenEvaluation(Evaluation):
         return self._of_tokens(DIVERGENCE).astype(np.float64).clip(min=0.0)
 
     @property
-    def columns(self) -> dict[str, NDArray[Any]]:
+    def columns(self) -> dict[str, Array]:
         """The document, window and size of each token, and the sequence of each repeated token, if there are any."""
         columns = {"documents": self.documents, "windows": self.places, "sizes": self.sizes}
         if len(self.copying[1]):
             columns["copies"] = self.copying[1]
         return {name: column.astype(np.int32) for name, column in columns.items()}
 
-    def list_values(self, full: Evaluation) -> dict[str, NDArray[Any]]:
+    def list_values(self, full: Evaluation) -> dict[str, Array]:
         """Return values of each token ``(T,)``, and the losses of repeated tokens, if there are any."""
-        values: dict[str, NDArray[Any]] = {"kl": self.divergences(full), "nll": self.losses}
+        values: dict[str, Array] = {"kl": self.divergences(full), "nll": self.losses}
         values["predictions"] = self.predictions.astype(np.int32)
         if len(self.copying[1]):
             values["copying"] = self.copying[0]
@@ -314,7 +314,7 @@ def independent_units(documents: Ints, windows: Ints) -> Ints:
     return np.asarray(units[name_units(len(np.unique(documents)))], dtype=np.int64)
 
 
-def sum_by_unit(table: NDArray[Any], units: Ints, sizes: Floats) -> tuple[Floats, Floats]:
+def sum_by_unit(table: Array, units: Ints, sizes: Floats) -> tuple[Floats, Floats]:
     """Sums of the columns of ``table (R, n)`` over units, and the ``sizes`` of these, both divided by the mean size.
 
     The mean of such a row ``(units,)`` is a ratio: the sum of its columns over that of their ``sizes (n,)``.

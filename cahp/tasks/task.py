@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.tasks.answers import Evaluation, TokenEvaluation, name_units
-from cahp.values import Ints
+from cahp.values import Array, Ints
 
 if TYPE_CHECKING:
     from cahp.tasks.texts import Texts
@@ -161,7 +160,7 @@ class Task:
         """Return the classes ``(n,)`` that stand for missing labels; ``predict`` returns the full model's classes."""
         return predict()
 
-    def read_answers(self, scores: NDArray[Any], texts: Texts) -> Evaluation:
+    def read_answers(self, scores: Array, texts: Texts) -> Evaluation:
         """Make the evaluation of ``texts`` of what a model's reader returned for each of them."""
         return Evaluation(scores, texts.labels, texts.classes)
 
@@ -264,7 +263,7 @@ class NextToken(Task):
         """Return one class for all windows."""
         return np.zeros(len(texts), dtype=np.int64)
 
-    def read_answers(self, scores: NDArray[Any], texts: Texts) -> Evaluation:
+    def read_answers(self, scores: Array, texts: Texts) -> Evaluation:
         """Read what is kept of the prediction at each token, ``(n, tokens, 3)``."""
         return TokenEvaluation(scores, texts.labels, texts.classes, texts.windows)
 

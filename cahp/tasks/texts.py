@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.tasks.answers import NO_LABEL, Evaluation, Source, Window
 from cahp.tasks.task import CLASSIFICATION, Task
-from cahp.values import Input, Ints, digest
+from cahp.values import Array, Input, Ints, digest
 from cahp.words import side_by_side
 
 #: What a model reads at once: a text, a pair of texts, or a window of tokens.
@@ -154,6 +152,6 @@ class Texts:
         """Their number in words: ``311 texts``, ``16 windows of tokens``."""
         return f"{self.count:,} {self.task.words.measured}"
 
-    def evaluation_of(self, scores: NDArray[Any]) -> Evaluation:
+    def evaluation_of(self, scores: Array) -> Evaluation:
         """Make the evaluation of what a model's reader returned for each item."""
         return self.task.read_answers(scores, self)

@@ -20,11 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cahp import words
 
+Array = NDArray[Any]
 Floats = NDArray[np.floating[Any]]
+Floats32 = NDArray[np.float32]
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 #: Arrays by name, such as those of a file.
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, Array]
 #: Values of any type by name: those that a function reads, and those that it makes for a file, a page or a figure.
 Fields = Mapping[str, Any]
 JsonObject = dict[str, Any]

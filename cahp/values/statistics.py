@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Bools, Floats, Ints
+from cahp.values import Bools, Floats, Floats32, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +66,8 @@ class Moments:
     ``u . x`` in each head.
     """
 
-    contexts: NDArray[np.float32]
-    gradients: NDArray[np.float32]
+    contexts: Floats32
+    gradients: Floats32
     products: Floats
     heads: int
     tokens: int
@@ -81,9 +81,9 @@ class Space:
     between positions in the embedding, or between features for ``projection="none"``.
     """
 
-    features: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-    distances: NDArray[np.float32]
+    features: Floats32
+    embedding: Floats32
+    distances: Floats32
     projection: str
 
 
