@@ -145,6 +145,7 @@ _FILES = (
     "arcs.js",
     "sentence.js",
     "inspector.js",
+    "keys.js",
     "board.js",
 )
 

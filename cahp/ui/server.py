@@ -102,14 +102,16 @@ class Guard:
 
 #: Streamlit adds an entry to the browser's history for every change of the address, such as each budget of a slider.
 #: The Back button would then lead to an older address of the same page. With this script such changes replace the
-#: entry, and only another page adds one. Back and Forward then run that page with its address
-#: (``address.is_history_navigation``).
+#: entry, and only another page or an opened card of a head adds one, which Back then closes; the entry of a closed card
+#: serves the next one. Back and Forward run their page with its address (``address.is_history_navigation``).
 HISTORY_SCRIPT = """<script>
 {
   const { pushState, replaceState } = history;
   history.pushState = function (state, unused, url) {
-    const here = new URL(url ?? location.href, location.href).pathname === location.pathname;
-    return (here ? replaceState : pushState).call(history, state, unused, url);
+    const before = new URL(location.href), after = new URL(url ?? before, before);
+    const here = after.pathname === before.pathname, card = here && history.state?.card;
+    const opens = here && !card && after.searchParams.has("head") && !before.searchParams.has("head");
+    return (here && !opens ? replaceState : pushState).call(history, { ...state, card: card || opens }, unused, url);
   };
 }
 </script>"""

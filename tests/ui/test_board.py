@@ -300,6 +300,32 @@ def test_a_click_selects_a_head_and_changes_no_figure_until_it_is_removed(bare: 
     assert page.evaluate("told") == [*[toggled] * 3, asked, *({**asked, "head": head} for head in (5, 17, 17))]
 
 
+def test_keys_find_a_head_undo_and_are_listed(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(6, 12), 40, cards=True))
+    inspector, finder = page.locator(".inspector"), page.locator(".finder")
+    page.get_by_role("gridcell").first.focus()
+    page.keyboard.press("/")
+    page.keyboard.type("3.")
+    expect(page.locator(".cell.lit")).to_have_count(12)
+    page.keyboard.type("6")
+    expect(inspector.locator(".who")).to_contain_text("Layer 3, head 6")
+    page.keyboard.type("6")
+    expect(finder).to_contain_text("There is no 3.66; the last one is 5.11")
+    page.keyboard.press("Enter")
+    expect(finder).to_be_hidden()
+    expect(page.get_by_role("gridcell").nth(42)).to_be_focused()
+    # Nothing to undo is nothing to tell.
+    page.keyboard.press("Control+z")
+    page.evaluate("board.update({...data, steps: {undo: true}})")
+    page.keyboard.press("Control+z")
+    assert page.evaluate("told") == [{"kind": "undo"}]
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_contain_text("Find a head")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
+    assert "empty" not in (inspector.get_attribute("class") or "")
+
+
 def test_what_is_not_measured_yet_has_the_estimate_unless_made_by_hand(bare: Callable[..., Page]) -> None:
     clusters = on_a_line()
     table = table_of(clusters)
@@ -469,3 +495,10 @@ def test_a_card_opens_leads_on_and_closes(new_person: Callable[..., Page], settl
     expect(card).to_have_count(0)
     expect(page).not_to_have_url(re.compile("head="))
     expect(cells.nth(1)).to_be_focused()
+    # Back closes it, and Forward opens it again.
+    page.keyboard.press("i")
+    expect(card).to_contain_text("Layer 0, head 1")
+    settled(page).go_back(wait_until="commit")
+    expect(card).to_have_count(0)
+    settled(page).go_forward(wait_until="commit")
+    expect(card).to_contain_text("Layer 0, head 1")

@@ -1,6 +1,6 @@
 // The budget board: grid, figures, slider and curves drawn from one table of all budgets, without any request on a drag.
 //
-//   const board = mount(element, data, tell, title);   // draws into element
+//   const board = mount(element, data, tell, title, page);   // draws into element
 //   board.update(data);                         // the same board, other data
 //   board.focus();                             // the focus goes to the head that was selected last
 //   board.unmount();
@@ -10,7 +10,8 @@
 // measured yet, {kind: "recover", name} of another recovery, and {kind: "undo"} and {kind: "suggested"} of the ways back;
 // the host then measures and updates. It hears nothing of a head that is selected. Without `tell` nothing is measured: the
 // board shows the released budget by itself.
-// `title` receives the finding of the shown budget, and whether the slider is being dragged.
+// `title` receives the finding of the shown budget, and whether the slider is being dragged. On a `page` that the board rules,
+// its keys count wherever the focus is; else within the board.
 // The host sets colours with the variables at the top of board.css.
 
 import { choose, make, unpacked } from "./elements.js";
@@ -21,6 +22,7 @@ import { Curves } from "./curves.js";
 import { Strip } from "./strip.js";
 import { Answers, Flips, Sentence } from "./sentence.js";
 import { Inspector } from "./inspector.js";
+import { Keys } from "./keys.js";
 
 const NARROW = 720; // px: below, the figures stand under the grid
 const TIGHT = 400; // px: below, the ways back stand under the number of heads
@@ -31,8 +33,8 @@ const TOUCH = 26; // px: a touch target of 24, and the room around it
 const leftOpen = new Map();
 let boards = 0;
 
-export function mount(element, data, tell, title) {
-  const board = new Board(element, tell, title);
+export function mount(element, data, tell, title, page) {
+  const board = new Board(element, tell, title, page);
   board.update(data);
   const focus = () => board.heads.cells[board.heads.focus].focus();
   return { update: (other) => board.update(other), focus, unmount: () => board.unmount() };
@@ -43,19 +45,17 @@ const known = (colouring) => colouring?.groups || colouring?.pictures;
 const numbers = (text) => new Uint16Array(unpacked(text).buffer);
 
 class Board {
-  constructor(element, tell, title) {
+  constructor(element, tell, title, page) {
     this.root = make("div", "cahp-board", element);
     this.tell = tell;
     this.title = title;
+    this.page = page;
     this.dragging = false;
     this.observer = new ResizeObserver(() => this.data && this.fit());
     this.observer.observe(this.root);
     // A touch leaves a head only for another place.
     this.away = (event) => !event.composedPath().includes(this.heads?.frame) && this.heads?.point();
     document.addEventListener("pointerdown", this.away);
-    this.root.onkeydown = (event) => {
-      if (event.key === "Escape") this.select(null);
-    };
   }
 
   unmount() {
@@ -63,6 +63,7 @@ class Board {
     clearInterval(this.playing);
     this.observer.disconnect();
     document.removeEventListener("pointerdown", this.away);
+    this.keys.unmount();
     this.root.remove();
   }
 
@@ -109,6 +110,7 @@ class Board {
   build() {
     this.stop(false);
     this.dragging = false;
+    this.keys?.unmount();
     this.root.replaceChildren();
     this.again = this.strip = this.gains = this.disclosed = this.sentence = this.answers = this.flips = this.world = this.worlds = null;
     if (this.data.first?.sentence) {
@@ -139,7 +141,9 @@ class Board {
     const below = first ? right : left;
     this.inspector = new Inspector(below, this.heads, acts, this.data, Boolean(this.tell));
     this.choices(make("div", "switches", below));
-    this.heads.describe(this.heads.turned ? below : left);
+    this.heads.describe(this.heads.turned ? below : left, "? keys", () => this.keys.show());
+    const toggle = this.tell && acts.toggle;
+    this.keys = new Keys(this.root, this.page ? document : this.root, this.heads, this.data, { select, toggle, undo: () => this.undo() });
     const shown = details == null ? right : this.disclose(right);
     this.figures = make("div", "figures", shown);
     this.curves = new Curves(shown);
@@ -360,6 +364,11 @@ class Board {
     this.expect(head);
     this.told = head;
     this.tell({ kind: "toggle", head });
+  }
+
+  // Nothing happens while there is nothing to undo.
+  undo() {
+    if (this.data.steps?.undo) this.tell({ kind: "undo" });
   }
 
   open(head) {

@@ -67,9 +67,13 @@ export class Heads {
     for (const name of ["mouseleave", "focusout"]) this.grid.addEventListener(name, () => this.point());
   }
 
-  // Add the words below the grid.
-  describe(parent) {
-    [this.key, this.versus] = legend(make("p", "legend", parent));
+  // Add the words below the grid, and at their end a button.
+  describe(parent, words, press) {
+    const line = make("p", "legend", parent);
+    [this.back, this.key, this.versus] = legend(line);
+    const button = make("button", "step keyed", line, words);
+    button.type = "button";
+    button.onclick = press;
   }
 
   row(layer, layers) {
@@ -247,6 +251,7 @@ export class Heads {
   // Show which heads are kept; only cells that change are touched.
   show(state, dragging) {
     const back = new Set(state.rescued ?? []);
+    this.back.hidden = !back.size;
     this.count(state.bits, dragging);
     // While dragging, replacement heads are unknown.
     this.covers = state.covers;
@@ -314,10 +319,10 @@ function item(parent, look, words) {
 function legend(parent) {
   item(parent, "mark kept", "kept");
   item(parent, "mark", "pruned");
-  item(parent, "mark kept back", "per-layer minimum ·");
+  const back = item(parent, "mark kept back", "kept so that no layer is empty").parentElement;
   const key = make("span", "key", parent);
   const versus = make("span", "versus", parent, " ");
   item(versus, "mark only-a", "kept by A only");
   item(versus, "mark only-b", "kept by B only");
-  return [key, versus];
+  return [back, key, versus];
 }

@@ -19,7 +19,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     made.asked = what.kind === "ask";
     made.trigger("event", { ...what, turn: Date.now() });
   };
-  made.board = mount(parentElement, data, tell, (...words) => title(made.finding, ...words));
+  made.board = mount(parentElement, data, tell, (...words) => title(made.finding, ...words), true);
   const closed = () => focusAgain(made, parentElement);
   document.addEventListener("cahp-card-closed", closed);
   // Streamlit also calls it for a call that a later one has overtaken.
