@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import sys
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date
@@ -43,8 +44,8 @@ from cahp.stages import SharedLayers, attend
 from cahp.stages.signatures import salience
 from cahp.store import Entry, Store
 from cahp.terminal.progress import Reporter
-from cahp.ui.parts.inputs import TOPIC, load_examples
-from cahp.ui.similarity.page import EXAMPLE, name_example
+from cahp.ui.parts.inputs import find_opening
+from cahp.ui.similarity.page import name_example
 from cahp.values import HeadMask
 
 #: Arrays that the explorer draws: signatures and features are large.
@@ -80,13 +81,15 @@ def _measure_sentence(bench: Bench) -> None:
     """Measure the answers to the example of the first screen; the run of a language model has its continuations."""
     made = bundled.read_folder(bundled.run_folder(bench.settings.model))
     masks = [selection.mask for selection in made.evidence().selections(bench.settings)]
-    text = load_examples("single")[TOPIC]["text"]
+    text = find_opening(bench.card.task.name)
 
     def measure() -> SimpleNamespace:
         recover = bench.settings.recover
         curve = own_text.over_budgets(bench.model, text, masks)
         recovered = np.stack([own_text.read_recovered(bench, text, mask, recover) for mask in masks])
         maps = vars(own_text.read_maps(bench.model, text))
+        # As an array, of which a grey level may differ on another machine.
+        maps["pictures"] = np.frombuffer(b64decode(maps["pictures"]), np.uint8)
         budgets = dict.fromkeys((NONE.name, recover), curve.budgets)
         return SimpleNamespace(**maps, budgets=budgets, **{NONE.name: curve.probabilities, recover: recovered})
 
@@ -103,7 +106,7 @@ ENTRIES: Mapping[str, Callable[[Bench], object]] = {
     ],
     "baseline": find_baseline,
     "example": lambda bench: bench.resources.find_values(
-        "example", name_example(bench.card.sha256), dict, lambda: attend(bench.model, EXAMPLE)
+        "example", name_example(bench.card), dict, lambda: attend(bench.model, find_opening(bench.card.task.name))
     ),
     "maps": measure_maps,
     "anatomy": measure_anatomy,

@@ -37,13 +37,16 @@ class WordMaps:
     """What the heads of the full model attend to in a sentence, word by word.
 
     ``words (W,)`` are its first words of ``length`` words, ``arcs (N,)`` the strongest attention of each head, and
-    ``looks (N, W)`` the most that a head attends to each word from another one, in 255ths.
+    ``looks (N, W)`` the most that a head attends to each word from another one, in 255ths. ``pictures`` are the packed
+    bytes ``(N, 1 + W, 1 + W)`` of the attention between the words, each head on a scale of its own, with what goes to
+    no word in a column before them (empty: not known).
     """
 
     words: tuple[str, ...]
     length: int
     arcs: tuple[tuple[Arc, ...], ...]
     looks: NDArray[np.uint8]
+    pictures: str = ""
 
 
 class SentenceAnswer(NamedTuple):

@@ -157,7 +157,7 @@ def test_a_text_survives_reloads_unaddressed(open_page: Callable[[str], Page], s
 
     page = open_page("Similarity")
     text = "The xyzzyplugh flooded after the river bank gave way."
-    write(page, ".st-key-similarity-text-0 textarea", "cahp-similarity", text)
+    write(page, ".st-key-own-text-text-11 input", "cahp-own-text", text)
     assert settled(page).get_by_test_id("stException").count() == 0
     page = open_page("Budget")
     page.locator(".st-key-board-detail").get_by_text("Your own text").click()

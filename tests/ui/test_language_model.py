@@ -182,7 +182,7 @@ def test_the_bundled_example_needs_no_model(storyteller: Explorer) -> None:
     app = opened("similarity", storyteller)
     assert len(app.get("plotly_chart")) >= 2
     # Another text is run, and waits for the model.
-    app.text_area(key="similarity-text-0").set_value("Nobody likes Monday mornings.").run()
+    app.text_input(key="own-text-text-10").set_value("Nobody likes Monday mornings.").run()
     assert not app.get("plotly_chart")
     assert any("Compare heads" in str(bar.proto) for bar in app.get("progress"))
     # The first screen has both continuations, and opens by roles.

@@ -91,6 +91,11 @@ def test_the_first_screen_answers_its_example_and_then_a_text_of_a_person(monkey
     sentence = sentence_of(app)
     assert sentence["maps"]["words"] == ["Shares", "in", "the", "club", "rose"]
     assert len(sentence["maps"]["arcs"]) == 72
+    # The first row of a card is the same text.
+    explorer.card_head = 40
+    (card,) = (one for one in rerun(app).get("bidi_component") if '"sentences"' in one.proto.json)
+    assert json.loads(card.proto.json)["sentences"]["own"]["words"] == sentence["maps"]["words"]
+    explorer.card_head = None
     assert len(sentence["answers"]) == 67
     # All heads are the last budget.
     assert sentence["full"] == [sentence["answers"][-1][0], pytest.approx(sentence["answers"][-1][1], abs=1e-5)]

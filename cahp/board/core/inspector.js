@@ -75,15 +75,16 @@ export class Inspector {
     this.data = data;
   }
 
-  // Draw the map of a head, and lead to the heads that are nearest to it.
-  lead(head, { facts, nearest }) {
-    this.map.hidden = !facts.maps;
-    if (facts.maps) {
-      if (this.packed !== facts.maps) this.maps = unpacked((this.packed = facts.maps));
+  // Draw the map of a head on the person's sentence, or else its mean map, and lead to the heads that are nearest to it.
+  lead(head, { facts, nearest, first }) {
+    const own = first?.sentence?.maps?.pictures, packed = own || facts.maps;
+    this.map.hidden = !packed;
+    if (packed) {
+      if (this.packed !== packed) this.maps = unpacked((this.packed = packed));
       const size = this.maps.length / this.heads.cells.length;
       this.map.style.setProperty("--picture", maskOf(this.maps.subarray(head * size, (head + 1) * size)));
-      this.map.title = facts.legend;
-      this.map.setAttribute("aria-label", facts.legend);
+      this.map.title = own ? "Your sentence, word by word: rows attend to columns, the first of which is the start and all marks" : facts.legend;
+      this.map.setAttribute("aria-label", this.map.title);
     }
     this.near.replaceChildren("Nearest");
     for (const other of nearest[head].filter((one) => one !== head).slice(0, 3)) {

@@ -37,7 +37,7 @@ function drawHead(root, { sign, colour, ink, line, family }, open) {
   }
 }
 
-function drawSentences(root, { title, about, colour, rows, map, legend }) {
+function drawSentences(root, { title, about, colour, rows, map, legend, own }) {
   const looks = make("div", "looks", root);
   if (map) {
     const figure = make("figure", "", looks);
@@ -46,11 +46,18 @@ function drawSentences(root, { title, about, colour, rows, map, legend }) {
     drawn.setAttribute("role", "img");
     drawn.setAttribute("aria-label", legend);
   }
-  if (!rows.length) return;
-  const texts = make("div", "texts", looks);
-  make("h4", "", texts, title);
-  make("p", "about", texts, about);
-  const sentences = rows.map((row) => drawSentence(texts, row));
+  if (!rows.length && !own) return;
+  const texts = make("div", "texts", looks), sentences = [];
+  if (own) {
+    make("h4", "", texts, "Your sentence");
+    if (!own.arcs.length) make("p", "about", texts, "It attends to no other word of it enough for an arc.");
+    sentences.push(drawSentence(texts, own));
+  }
+  if (rows.length) {
+    make("h4", "", texts, title);
+    make("p", "about", texts, about);
+    sentences.push(...rows.map((row) => drawSentence(texts, row)));
+  }
   // Arcs follow the words when lines break elsewhere.
   const observer = new ResizeObserver(() => sentences.forEach(([words, arcs]) => drawArcs(words, arcs, colour)));
   observer.observe(texts);

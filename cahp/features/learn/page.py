@@ -1,7 +1,7 @@
 """The page Learn: see one head at work, then guess what pruning does in six steps, and see the measured answer."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,8 +24,8 @@ from cahp.features.learn.steps import TURN, Answer, Step, Subject, answer_turn, 
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
 from cahp.run import Bench
-from cahp.ui.frame import go_to, is_history_navigation, job_card, need_run, put_address
-from cahp.ui.parts import clear_note, plain
+from cahp.ui.frame import TEXT_MAPS, go_to, is_history_navigation, job_card, need_run, put_address
+from cahp.ui.parts import clear_note, plain, read_own_text
 from cahp.ui.session import TABLE, Explorer, Kind, loading_seconds
 from cahp.values import Progress
 from cahp.words import capital
@@ -211,6 +211,9 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
     guesses = []
     # Above the guess, which it may show.
     stage = st.container()
+    if step.name == "head":
+        with stage:
+            subject = _offer_own(subject, explorer)
     if step.question and seen is None:
         budget = _ask(lesson, at)
     else:
@@ -254,6 +257,18 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
         draw_stage(subject, step, lesson.know(at), answered=seen is not None, mask=mask)
         if seen is not None:
             draw_axis(step, seen, guess, guesses)
+
+
+def _offer_own(subject: Subject, explorer: Explorer) -> Subject:
+    """Offer the text of the session where it was read, and return the subject with the sentence to show."""
+    known = explorer.memory.get(TEXT_MAPS)
+    if known is None or known.maps is None or known.text != read_own_text(explorer.bench):
+        return subject
+    if not st.toggle("Show it on my text", key="learn-own"):
+        return subject
+    words = known.maps.words
+    arcs = known.maps.arcs[subject.scene.head]
+    return replace(subject, scene=replace(subject.scene, words=words, arcs=arcs))
 
 
 def _ask(lesson: _Lesson, at: int) -> int:

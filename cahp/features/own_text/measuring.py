@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cahp.board import WordMaps
+from cahp.board import WordMaps, pack_bytes
 from cahp.features.own_text.section import TOKENS
 from cahp.run import Bench, cut_model
 from cahp.stages import Arc, find_arcs, predict_text, read_tokens, read_words
@@ -181,16 +181,21 @@ def read_maps(model: HeadModel, text: Input) -> WordMaps:
         DataError: If the text has no tokens.
     """
     words, attention = read_words(model, text, most=SHOWN_WORDS)
+    # What goes to no word, such as the start of the text, stands in a column before them.
+    pictures = np.pad(attention, ((0, 0), (1, 0), (1, 0)))
+    pictures[:, 1:, 0] = 1 - attention.sum(axis=2)
+    pictures *= 255 / np.maximum(pictures.max(axis=(1, 2), keepdims=True), _LEAST)
     places = np.arange(attention.shape[1])
     attention[:, places, places] = 0
     looks = np.minimum(attention.max(axis=1, initial=0) * 255, 255).round().astype(np.uint8)
     arcs = tuple(find_arcs(own, most=_ARCS, least=_LEAST) for own in attention)
-    return WordMaps(tuple(words[:SHOWN_WORDS]), len(words), arcs, looks)
+    packed = pack_bytes(pictures.clip(0, 255).round().astype(np.uint8))
+    return WordMaps(tuple(words[:SHOWN_WORDS]), len(words), arcs, looks, packed)
 
 
 def name_text(model: str, text: Input, masks: Sequence[HeadMask]) -> str:
     """Return the key of an example, given the digest of the model and the masks of all budgets."""
-    return key("text on board", 2, model, text, digest(*(mask.sha256 for mask in masks)))
+    return key("text on board", 3, model, text, digest(*(mask.sha256 for mask in masks)))
 
 
 def read_example(entry: Entry) -> tuple[WordMaps, dict[str, AnswersOverBudgets]]:
@@ -200,6 +205,7 @@ def read_example(entry: Entry) -> tuple[WordMaps, dict[str, AnswersOverBudgets]]
     """
     meta = entry.meta
     arcs = msgspec.convert(meta["arcs"], tuple[tuple[Arc, ...], ...])
-    maps = WordMaps(tuple(meta["words"]), meta["length"], arcs, entry.arrays["looks"])
+    pictures = pack_bytes(entry.arrays["pictures"])
+    maps = WordMaps(tuple(meta["words"]), meta["length"], arcs, entry.arrays["looks"], pictures)
     budgets = meta["budgets"].items()
     return maps, {name: AnswersOverBudgets(tuple(own), entry.arrays[name]) for name, own in budgets}

@@ -29,7 +29,7 @@ from cahp.features.own_text.measuring import (
 from cahp.features.own_text.section import CONTINUATION, TOKENS
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import cut_model
-from cahp.ui.frame import describe_progress, job_card, warm
+from cahp.ui.frame import TEXT_MAPS, describe_progress, job_card, warm
 from cahp.ui.parts import is_own_example, own_text_box
 from cahp.ui.session import REFIT, BoardState, Explorer, Kind, Rank
 from cahp.values import Floats, HeadMask, Input, Progress, digest
@@ -309,6 +309,7 @@ def put_on_board(explorer: Explorer, *, line: bool) -> TextOnBoard:
     known: KnownText | None = st.session_state.get(_MEMORY)
     if known is None or (known.model, known.text) != (explorer.card.sha256, typed):
         st.session_state[_MEMORY] = known = KnownText(explorer.card.sha256, typed)
+    explorer.memory[TEXT_MAPS] = known
     return TextOnBoard(explorer.board_state(), known)
 
 

@@ -7,7 +7,13 @@ from cahp.ui.frame.address import (
     parse_head as parse_head,
     set_head as set_head,
 )
-from cahp.ui.frame.board import FACTS as FACTS, list_colourings as list_colourings, shape_key as shape_key, warm as warm
+from cahp.ui.frame.board import (
+    FACTS as FACTS,
+    TEXT_MAPS as TEXT_MAPS,
+    list_colourings as list_colourings,
+    shape_key as shape_key,
+    warm as warm,
+)
 from cahp.ui.frame.page import go_to as go_to, link as link
 from cahp.ui.frame.panels import (
     BoardColouring as BoardColouring,

@@ -33,6 +33,8 @@ _GLIMPSE_S = 0.3
 _ASKED = "board.asked"
 #: The name under which a feature keeps what the inspector shows of heads: a released budget does not wait for it.
 FACTS = "board.facts"
+#: The name under which a feature keeps the text of the session and what the heads attend to in it, word by word.
+TEXT_MAPS = "board.text"
 #: Describes what a mask achieves by its outcomes (None: not measured).
 Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
 

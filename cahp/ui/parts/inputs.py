@@ -8,7 +8,6 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from cahp import models
 from cahp.data.sources import BBC_NEWS
@@ -62,6 +61,11 @@ def load_examples(kind: str) -> Examples:
     return examples
 
 
+def find_opening(task: str) -> str:
+    """Return the text that a session opens with, of a model whose task has this name."""
+    return load_examples("single")[_opening_place(task)]["text"]
+
+
 def own_examples(bench: Bench) -> Examples:
     """Return the first evaluation texts of a person's own data, named by their first characters.
 
@@ -86,31 +90,24 @@ def _kind_of(bench: Bench) -> str:
     return "single" if bench.calibration.second is None else "pairs"
 
 
-def _keys_of(name: str, bench: Bench, place: int) -> list[str]:
-    return [f"{name}-{part}-{place}" for part in _PARTS[_kind_of(bench)]]
-
-
-def input_box(
-    name: str, bench: Bench, *, label: str, place: int = 0, choose_in: DeltaGenerator | None = None, line: bool = False
-) -> Input:
-    """Draw a box for one text, or two for a pair, and return the content.
+def _draw_boxes(bench: Bench, place: int, *, line: bool) -> Input:
+    """Draw a box for one text, or two for a pair, and return the content; see ``own_text_box``.
 
     It starts with the bundled example at ``place``, or with the first text of a person's own data. When other data are
-    opened, an unchanged example is replaced. Session keys begin with ``name``; boxes of one name differ in ``place``.
-    The choice of examples is drawn in ``choose_in`` (None: below the box), and beside a box of one ``line``.
+    opened, an unchanged example is replaced. Session keys end with ``place``.
     """
     state = st.session_state
     own = own_examples(bench)
     bundled = load_examples(_kind_of(bench))
     examples = [*own, *bundled]
     opening = [*own, bundled[place]][0]
-    keys = dict(zip(_PARTS[_kind_of(bench)], _keys_of(name, bench, place), strict=True))
+    keys = dict(zip(_PARTS[_kind_of(bench)], _own_keys(bench), strict=True))
     for part, key in keys.items():
         before = f"{key}-opening"
         if key not in state or (state[key] == state.get(before) and state[key] != opening[part]):
             state[key] = opening[part]
         state[before] = opening[part]
-    choice = f"{name}-example-{place}"
+    choice = f"{_OWN}-example-{place}"
 
     def insert() -> None:
         # Clear the choice, so that the same example can be inserted again.
@@ -120,21 +117,21 @@ def input_box(
             for part, key in keys.items():
                 state[key] = examples[chosen][part]
 
-    boxes = st
-    if line:
-        boxes, choose_in = st.container(key=f"{name}-line").columns([5, 1])
+    boxes = st.container()
+    beside = st.container()
     look = {"placeholder": "Type or paste a text", "persist_state": "session"}
-    if choose_in is not None:
+    if line:
+        boxes, beside = st.container(key=f"{_OWN}-line").columns([5, 1])
         look["label_visibility"] = "collapsed"
     texts = []
     for part, key in keys.items():
-        words = f"{label}, {part} part" if len(keys) > 1 else label
+        words = f"Your text, {part} part" if len(keys) > 1 else "Your text"
         if line:
             typed = boxes.text_input(words, key=key, **look)
         else:
             typed = boxes.text_area(words, key=key, height=68, max_chars=LONGEST, **look)
         texts.append((typed or "")[:LONGEST])
-    (choose_in or st).selectbox(
+    beside.selectbox(
         "Example",
         range(len(examples)),
         index=None,
@@ -155,9 +152,15 @@ def _join(texts: Sequence[str]) -> Input:
     return first, second
 
 
+def _opening_place(task: str) -> int:
+    """Return the index of the example that a session opens with."""
+    return _OPENINGS.get(task, TOPIC)
+
+
 def _own_keys(bench: Bench) -> list[str]:
     """Return the keys of the boxes for the text of the session."""
-    return _keys_of(_OWN, bench, _OPENINGS.get(bench.card.task.name, TOPIC))
+    place = _opening_place(bench.card.task.name)
+    return [f"{_OWN}-{part}-{place}" for part in _PARTS[_kind_of(bench)]]
 
 
 def own_text_box(bench: Bench, *, line: bool = False) -> Input:
@@ -170,8 +173,7 @@ def own_text_box(bench: Bench, *, line: bool = False) -> Input:
     for name in names:
         if line and not str(st.session_state.get(name, "")).strip():
             st.session_state.pop(name, None)
-    place = _OPENINGS.get(bench.card.task.name, TOPIC)
-    return input_box(_OWN, bench, label="Your text", place=place, line=line)
+    return _draw_boxes(bench, _opening_place(bench.card.task.name), line=line)
 
 
 def read_own_text(bench: Bench) -> Input | None:

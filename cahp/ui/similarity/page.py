@@ -13,6 +13,7 @@ import streamlit as st
 from cahp import features
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import head_name
+from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
     Attention,
@@ -30,7 +31,7 @@ from cahp.ui.frame.page import link
 from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
-from cahp.ui.parts.inputs import has_words, input_box, keep, load_examples
+from cahp.ui.parts.inputs import find_opening, has_words, own_text_box
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind, loading_seconds
 from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, show_graph
@@ -44,8 +45,6 @@ from cahp.words import capital
 _NEAREST = 2
 #: Session key: the threshold that a person chose.
 _THRESHOLD = "similarity-threshold"
-#: The text that the page opens with.
-EXAMPLE = load_examples("single")[0]["text"]
 #: The distance of two heads, as a formula and in words.
 _FORMULA = r"d(a, b) = \frac{1}{S} \sum_{i=1}^{S} \sqrt{\mathrm{JSD}_2(a_i, b_i)}"
 _HOW = (
@@ -83,9 +82,9 @@ COMPARE = Kind(
 )
 
 
-def name_example(model: str) -> str:
-    """Return the key of the attention of a model, by its digest, on the text that the page opens with."""
-    return key("attention on example", 1, model, EXAMPLE)
+def name_example(card: ModelCard) -> str:
+    """Return the key of the attention of a model on the text that its sessions open with."""
+    return key("attention on example", 1, card.sha256, find_opening(card.task.name))
 
 
 def _read_example(entry: Entry) -> ComparedHeads:
@@ -94,23 +93,25 @@ def _read_example(entry: Entry) -> ComparedHeads:
 
 
 @cache
-def compare_example(model: str) -> ComparedHeads | None:
+def _compare_example(name: str) -> ComparedHeads | None:
+    return Store().read(name, _read_example)
+
+
+def compare_example(card: ModelCard) -> ComparedHeads | None:
     """Compare the heads on the example as it ships (None: it does not for this model); all sessions share it."""
-    return Store().read(name_example(model), _read_example)
+    return _compare_example(name_example(card))
 
 
 def compare(explorer: Explorer) -> ComparedHeads | None:
     """Draw the box for a text, and return the heads compared on it (None: there is no text, or no result yet)."""
-    keep("similarity", [f"similarity-{part}-0" for part in ("text", "first", "second")])
-    boxes, beside = st.container(key="similarity-input").columns([4, 1])
-    with boxes:
-        text = input_box("similarity", explorer.bench, label="Text", choose_in=beside)
+    with st.container(key="similarity-input"):
+        text = own_text_box(explorer.bench, line=True)
     if not has_words(text):
         st.info("Type a text, or insert an example.")
         return None
     compared = None
-    if text == EXAMPLE:
-        compared = compare_example(explorer.card.sha256)
+    if text == find_opening(explorer.card.task.name):
+        compared = compare_example(explorer.card)
     if compared is None:
         compared = job_card(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
     if compared is None:
@@ -168,7 +169,7 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
         on_change=lambda: st.session_state.update({_THRESHOLD: st.session_state[key]}),
         help="A high threshold shows only the strongest similarities. Communities are computed from all links.",
     )
-    if compared is compare_example(explorer.card.sha256):
+    if compared is compare_example(explorer.card):
         st.caption("Bundled result of this example. Another text is run on this machine.")
     label = f"Open the card of {names[head]}"
     if explorer.results.run is not None and st.button(label, key="similarity-card"):
@@ -300,9 +301,8 @@ def draw(explorer: Explorer) -> None:
 
 
 def _start_head(explorer: Explorer, compared: ComparedHeads | None) -> int:
-    """Return the head that the page begins with: the clicked one, or the one that rests least on the first token."""
-    if explorer.selected is not None:
-        return explorer.selected
+    """Return the head that the page begins with: a kept one that rests least on the first token."""
     if compared is None:
         return 0
-    return int(compared.attention.by_head[:, :, 0].mean(axis=1).argmin())
+    at_start = compared.attention.by_head[:, :, 0].mean(axis=1)
+    return int(np.where(explorer.mask.keep.ravel(), at_start, at_start + 1).argmin())
