@@ -28,6 +28,7 @@ from cahp.api.options import (
 from cahp.exports.masks import kept_heads
 from cahp.features.attribution import TOP
 from cahp.files import is_there
+from cahp.models.cards import Dtype, ModelCard
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import check_classifier, labelling, open_bench
 from cahp.run.document import latency_record, outcome_records
@@ -45,7 +46,6 @@ from cahp.values.head_roles import HeadRoles
 
 if TYPE_CHECKING:
     from cahp.features.attribution.result import Attribution
-    from cahp.models.cards import Dtype, ModelCard
     from cahp.models.head_model import HeadModel
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 from cahp import models
 from cahp.api import figures
 from cahp.api.options import AnyData, AnyModel, Name, ShowProgress, find_run, read_call, read_settings, show_progress
-from cahp.board.budget_sweep import fill, table_json, table_of
+from cahp.board.budget_sweep import BudgetTable, fill, table_json, table_of
 from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.report import recipe, run_report, write_report
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from cahp.api.similarity import SimilarityResult
-    from cahp.board.budget_sweep import BudgetTable
     from cahp.models.head_model import HeadModel
     from cahp.notebook.widget import BudgetBoard
 

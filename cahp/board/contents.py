@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,13 +21,11 @@ from cahp.models.cards import CacheShape
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.document import RunDocument
+from cahp.stages import Arc
+from cahp.tasks.task import TaskWords
 from cahp.values import Estimate, Fields, HeadMask, Ints, JsonObject
 from cahp.values.statistics import name_clusters
 from cahp.words import number, percent, too_close
-
-if TYPE_CHECKING:
-    from cahp.stages import Arc
-    from cahp.tasks.task import TaskWords
 
 # A sentence on a board ---------------------------------------------------------------------------------------
 

@@ -1,7 +1,5 @@
 """The interactive board of a report: its data and its script, contained in the page."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

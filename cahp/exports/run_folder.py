@@ -3,8 +3,6 @@
 Folders are untrusted input: the sizes in their headers are checked before memory is allocated.
 """
 
-from __future__ import annotations
-
 import io
 import zipfile
 from collections.abc import Mapping

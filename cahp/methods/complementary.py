@@ -1,7 +1,5 @@
 """Complementary attention head pruning: each cluster of similar heads keeps one head (arXiv 2606.19150)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from cahp.methods.shared.registry import Evidence, register

@@ -1,7 +1,5 @@
 """Confidence: the largest attention weight of a query."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cahp.methods.shared.registry import Evidence, register

@@ -1,7 +1,5 @@
 """Facility location: heads that represent all others, weighted by importance."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cahp.methods.shared.registry import Evidence, register

@@ -1,7 +1,5 @@
 """Fisher information of the gates: the rise of the loss without heads, to second order."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cahp.methods.shared.registry import Evidence, register

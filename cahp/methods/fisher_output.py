@@ -1,7 +1,5 @@
 """Fisher metric of attention outputs: what removing heads or layers changes in the predictions, as pruned."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cahp.methods.shared.registry import Evidence, register

@@ -1,7 +1,5 @@
 """Gradient: how much the loss depends on the gate of a head."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cahp.methods.shared.registry import Evidence, register

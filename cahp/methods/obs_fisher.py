@@ -1,7 +1,5 @@
 """Optimal brain surgeon in the Fisher metric: what removing heads costs after the others have replaced them."""
 
-from __future__ import annotations
-
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored
 from cahp.stages.replacement import RIDGE, eliminate_replaced

@@ -1,7 +1,5 @@
 """Random selection, and random variants of complementary pruning: the baselines of every method."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cahp.methods.shared.registry import Evidence, register

@@ -1,7 +1,5 @@
 """Salience: the heads on which the loss depends, without clusters."""
 
-from __future__ import annotations
-
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored
 from cahp.models.cards import SelectionCost

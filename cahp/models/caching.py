@@ -1,12 +1,10 @@
 """The cache of keys and values of a causal language model: its size, and steps of generation that use it."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +12,7 @@ from transformers import DynamicCache
 
 from cahp.models.attention import ForwardCall, calling
 from cahp.models.cards import CacheShape, count_positions
-from cahp.models.head_model import Projection
-
-if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
+from cahp.models.head_model import HeadModel, Projection
 
 #: The projection to a compressed vector, of which latent attention computes the keys and values of all heads. It is
 #: cached in their place, so pruning heads does not shrink the cache.

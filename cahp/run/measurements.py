@@ -17,6 +17,7 @@ from cahp.models.cards import CONTEXTS, LATENCY_SECONDS, Cost, Costs, ModelCard
 from cahp.outcomes import Outcomes, measure
 from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.resources import Resources
+from cahp.stages.evaluation import SharedLayers
 from cahp.store import Store, key
 from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Item, Texts
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.reading import Reader
     from cahp.stages.anatomy import Dissection
-    from cahp.stages.evaluation import SharedLayers
 
 
 #: Sets of windows for which the full model's answers are kept in memory.

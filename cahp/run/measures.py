@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cahp.files import plain_json
+from cahp.models.cards import ModelCard
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.settings import key_fields
 from cahp.show.blocks import Block, find_line
@@ -19,7 +20,6 @@ from cahp.store import digest_code, key
 from cahp.values import CahpError, Estimate, Fields, HeadMask, JsonObject, OptionError, check_known
 
 if TYPE_CHECKING:
-    from cahp.models.cards import ModelCard
     from cahp.run.bench import Bench
     from cahp.run.document import RunDocument
     from cahp.run.recoveries import Recovered

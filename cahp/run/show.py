@@ -1,11 +1,8 @@
 """A run as blocks: what the terminal, the report, the model card and the explorer show of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,13 +12,11 @@ from cahp.outcomes import OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.document import RunDocument, measured_states
 from cahp.run.recoveries import RecoveryStep
+from cahp.run.search import HeadSearch
 from cahp.run.settings import Settings
 from cahp.show.blocks import Block, Cell, Line, Marks, Table, Text
 from cahp.values import Estimate, Fields, HeadMask
 from cahp.words import ALL_HEADS, AS_PRUNED, capital, counted, duration, percent, rate, signed
-
-if TYPE_CHECKING:
-    from cahp.run.search import HeadSearch
 
 #: The columns of the models; another state, such as that of rounded weights, has its own name.
 STATE_NAMES = {"full": ALL_HEADS, "pruned": AS_PRUNED}

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cahp.output import Output
-    from cahp.run.document import RunDocument
 
 from cahp.exports.form import show_files
 from cahp.exports.formats import describe_runtimes, model_form
+from cahp.run.document import RunDocument
 from cahp.run.measures import Measures, show_measured
 from cahp.run.show import (
     describe_choice,

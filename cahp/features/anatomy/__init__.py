@@ -15,17 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp.figures import LEGEND, draw, head_name, places, ticks
+from cahp.models import ModelCard
 from cahp.outcomes import estimate_mean
-from cahp.run import MaskSubject, Measure
+from cahp.run import Bench, MaskSubject, Measure, Recovered
 from cahp.show import Block, Cell, Figure, Line, Marks, Table, Text
 from cahp.store import key
 from cahp.tasks import find_source
 from cahp.values import Estimate, JsonObject, spread
 from cahp.words import counted, nats, percent
-
-if TYPE_CHECKING:
-    from cahp.models import ModelCard
-    from cahp.run import Bench, Recovered
 
 #: The parts of a head's output, with their words and colours (Okabe and Ito 2008).
 PARTS = {

@@ -25,6 +25,7 @@ from cahp.features.attribution.result import (
     RemovedHead,
     order_by_support,
 )
+from cahp.models import Site
 from cahp.run import Bench
 from cahp.stages import read_tokens, top as keep_best
 from cahp.store import key
@@ -47,7 +48,7 @@ from cahp.values import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models import HeadModel, Site
+    from cahp.models import HeadModel
 
 _BASELINE = "baseline"
 #: Bump to invalidate cached results.

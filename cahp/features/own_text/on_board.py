@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 import streamlit as st
 
+from cahp.board import WordMaps
 from cahp.features.own_text.measuring import (
     STAGE,
     AnswersOverBudgets,
@@ -35,7 +36,6 @@ from cahp.ui.session import REFIT, BoardState, Explorer, Kind, Rank
 from cahp.values import Floats, HeadMask, Input, Progress, digest
 
 if TYPE_CHECKING:
-    from cahp.board import WordMaps
     from cahp.models import HeadModel
 
 #: The models that read a text: with all heads, with those of the board, and these after its recovery, for which a quick

@@ -1,19 +1,13 @@
 """The same greedy continuation of a prompt by the full, the pruned and the recovered language model, as a measure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from cahp.run import MaskSubject, Measure, NoOptions, Recovered
+from cahp.models import ModelCard
+from cahp.run import Bench, MaskSubject, Measure, NoOptions, Recovered
 from cahp.show import Block, Table
 from cahp.values import HeadMask
 from cahp.words import printable
-
-if TYPE_CHECKING:
-    from cahp.models import ModelCard
-    from cahp.run import Bench
 
 #: The prompt of all models, which is no text of a person, and the tokens that follow.
 PROMPT = "The old house at the end of the street had been empty for years. One morning"

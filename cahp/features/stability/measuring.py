@@ -4,18 +4,16 @@ The published method draws twice by chance (the projection and the sample of tex
 with one of them changed and all else as it was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from cahp.figures import cell_figure, places
-from cahp.run import MaskSubject, Measure
+from cahp.run import Bench, MaskSubject, Measure, Recovered
 from cahp.show import Block, Figure, Line, Text
 from cahp.stages import select
 from cahp.tasks import Texts
@@ -33,9 +31,6 @@ from cahp.values import (
     overlaps,
 )
 from cahp.words import span
-
-if TYPE_CHECKING:
-    from cahp.run import Bench, Recovered
 
 STAGE = "resamples"
 #: Equal parts of the calibration texts, from which other samples are put together.
