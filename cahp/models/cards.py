@@ -14,7 +14,7 @@ from typing import Any, Literal
 from cahp.recoveries import RANK
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.tasks.task import TaskWords
-from cahp.values import Estimate, Fields, HeadMask, Input, JsonObject, OptionError, digest
+from cahp.values import Estimate, Fields, HeadMask, Input, JsonObject, ModelError, OptionError, digest
 from cahp.words import size_of
 
 #: What removing heads saves first: time, or of a causal language model the memory of its cache.
@@ -349,6 +349,17 @@ REFUSED: dict[str, str] = {
     "xlnet": "keeps its heads in special tensors instead of projections",
     "yoso": _APPROXIMATES,
 }
+
+
+def check_architecture(name: str, kind: str) -> None:
+    """Check that the model ``name`` of the architecture ``kind`` can be used.
+
+    Raises:
+        ModelError: If not.
+    """
+    if kind in REFUSED:
+        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
+
 
 _BETWEEN = "its layers without attention"
 #: Architectures that cannot be exported as ONNX, and why. Experts can: each of them then gets every token.

@@ -34,7 +34,7 @@ from cahp.models.identity import MAX_LENGTH
 from cahp.models.tokenizing import ROOM, PromptReader, Tokens, count_whole, list_texts, tokenize
 from cahp.models.vocabulary import attach_head, hidden_states, logits_at
 from cahp.tasks.texts import Item
-from cahp.values import Array, Input, Ints, OptionError, Precision
+from cahp.values import Array, HeadMask, Input, Ints, OptionError, Precision
 
 
 def is_linear(module: object) -> bool:
@@ -456,6 +456,12 @@ class HeadModel:
     def gates(self, keep: Array) -> Tensor:
         """A mask ``(L, H)`` as gates on the model's device."""
         return torch.tensor(keep, dtype=torch.float32, device=self.device)
+
+    def gates_of(self, mask: HeadMask | None) -> Tensor | None:
+        """The gates that close the heads which ``mask`` drops (None: all heads are open)."""
+        if mask is None or mask.is_full:
+            return None
+        return self.gates(mask.keep)
 
     def enter(self, batch: Batch) -> LayerState:
         """Embed a batch and stop before the first layer with heads."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from cahp import hub
 from cahp.files import assets, expanded, is_there, package_folder
 from cahp.models import weights
-from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED, Dtype, Language, ModelCard, Prompt
+from cahp.models.cards import FAMILIES, NO_ONNX, Dtype, Language, ModelCard, Prompt, check_architecture
 from cahp.models.gguf import is_gguf, prepare
 from cahp.models.weights import (
     ADAPTER,
@@ -357,8 +357,7 @@ def describe_config(
     kind = str(config.get("model_type", ""))[:60]
     if weight_bytes is None:
         weight_bytes = weights.weight_bytes(folder)
-    if kind in REFUSED:
-        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
+    check_architecture(name, kind)
     if not kind and (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"{name} holds an adapter and not the model it belongs to; save the whole model with "

@@ -178,13 +178,17 @@ def take_weights(network: Any, room: Room, where: torch.device) -> None:
                 module._parameters[name] = take(f"{path}.{name}".removeprefix("."), parameter)
 
 
+def _is_plain(network: nn.Module) -> bool:
+    return not any(isinstance(weight, StoredWeight) for weight in network.parameters())
+
+
 def check_memory(network: nn.Module, purpose: str, *, copies: int) -> None:
     """Check that so many float32 copies of all weights have room, if weights of ``network`` are kept otherwise.
 
     Raises:
         ModelError: If they have not.
     """
-    if not any(isinstance(weight, StoredWeight) for weight in network.parameters()):
+    if _is_plain(network):
         return
     where = next(network.parameters()).device
     needed = 4 * copies * sum(weight.numel() for weight in network.parameters())
@@ -197,7 +201,7 @@ def in_float32(network: Any) -> Any:
     Raises:
         ModelError: If there is no room for it.
     """
-    if not any(isinstance(weight, StoredWeight) for weight in network.parameters()):
+    if _is_plain(network):
         return network
     check_memory(network, "an export", copies=1)
     shared = {

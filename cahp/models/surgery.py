@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cahp.models.attention import ForwardCall, calling
-from cahp.models.cards import REFUSED, Family, Rows
+from cahp.models.cards import Family, Rows, check_architecture
 from cahp.models.compact import Bypass, cut_planes, empty_attention, fill_attention, set_bypass, set_size
 from cahp.models.head_model import HeadModel, Projection, find_module, list_layers
 from cahp.models.matching import match_network
@@ -21,6 +21,10 @@ from cahp.models.stored import check_memory
 from cahp.values import Arrays, HeadMask, MaskError, ModelError
 
 _BY_HEAD = Rows()
+
+
+def _list_kept(model: HeadModel, mask: HeadMask, layer: int) -> Tensor:
+    return torch.tensor(mask.by_layer[layer], dtype=torch.long, device=model.device)
 
 
 def cut(model: HeadModel, mask: HeadMask | NDArray[Any]) -> HeadModel:
@@ -49,7 +53,7 @@ def cut(model: HeadModel, mask: HeadMask | NDArray[Any]) -> HeadModel:
         )
     pruned = copy_network(model)
     for index, layer in enumerate(pruned.layer_modules):
-        kept = torch.tensor(mask.by_layer[index], dtype=torch.long, device=model.device)
+        kept = _list_kept(model, mask, index)
         output = pruned.projection(index)
         columns = list_channels(kept, output.weight.shape[1], model.heads)
         if model.family.no_cut is not None:
@@ -82,9 +86,7 @@ def masked(network: PreTrainedModel, mask: HeadMask | NDArray[Any]) -> Iterator[
     if not isinstance(mask, HeadMask):
         mask = HeadMask(mask)
     name = type(network).__name__
-    kind = network.config.model_type
-    if kind in REFUSED:
-        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
+    check_architecture(name, network.config.model_type)
     family, facts = match_network(name, network, causal=False)
     mask.check_fits(facts["layers"], facts["heads"], name)
     with ExitStack() as stack:
@@ -300,7 +302,7 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
     if model.family.no_cut is not None:
         return restored.network
     for index, layer in enumerate(restored.layer_modules):
-        kept = torch.tensor(mask.by_layer[index], dtype=torch.long, device=model.device)
+        kept = _list_kept(model, mask, index)
         source = model.layer_modules[index]
         if index in mask.empty_layers:
             fill_attention(layer.get_submodule(model.family.attention))

@@ -174,10 +174,8 @@ class HeadEvidence:
         name = self._key("predicted classes", 2, self._texts.sha256, self._precision, without=without)
 
         def predict() -> Ints:
-            model = self.model
             reader = Reader(self._texts, precision=self._precision)
-            with self._resources.timed("evaluation"):
-                return evaluate(model, self._texts, reader=reader, progress=self.progress).predictions
+            return evaluate(self.model, self._texts, reader=reader, progress=self.progress).predictions
 
         labels = self._find_array("evaluation", name, predict).astype(np.int64)
         if len(np.unique(labels)) < 2:
@@ -213,12 +211,7 @@ class HeadEvidence:
             texts.append(self._precision)
         code = digest_code(_list_modules(make))
         entry = self._key("remembered", 2, name, code, *texts, without=("pool_size", "projection"))
-
-        def compute() -> Floats:
-            with self._resources.timed("scores"):
-                return np.asarray(make(), dtype=np.float64)
-
-        return self._find_array("scores", entry, compute)
+        return self._find_array("scores", entry, lambda: np.asarray(make(), dtype=np.float64))
 
     @cached_property
     def signatures(self) -> Signatures:
@@ -234,9 +227,7 @@ class HeadEvidence:
         from cahp.stages.signatures import gate_gradients
 
         def compute() -> Floats:
-            model = self.model
-            with self._resources.timed("salience"):
-                return gate_gradients(model, self.texts, progress=self.progress, **watch)
+            return gate_gradients(self.model, self.texts, progress=self.progress, **watch)
 
         name = self._key("gradients", 2, self.texts.sha256, without=("pool_size", "projection", "seed"))
         return self._find_array("salience", name, compute)
@@ -260,10 +251,8 @@ class HeadEvidence:
                 self.gradients = self._find_gradients(watch=collector.watch)
             if not collector.seen:
                 # The gradients were known.
-                with self._resources.timed("signatures"):
-                    collected(rows=np.arange(seen), size=model.backward_tokens)
-        with self._resources.timed("signatures"):
-            return collected(rows=np.arange(seen, len(texts)), precision=self._precision)
+                collected(rows=np.arange(seen), size=model.backward_tokens)
+        return collected(rows=np.arange(seen, len(texts)), precision=self._precision)
 
     @cached_property
     def salience(self) -> Floats:
@@ -300,9 +289,7 @@ class HeadEvidence:
         from cahp.stages.signatures import collect_moments
 
         def compute() -> Moments:
-            model = self.model
-            with self._resources.timed("moments"):
-                return collect_moments(model, self._texts, seed=self.seed, progress=self.progress)
+            return collect_moments(self.model, self._texts, seed=self.seed, progress=self.progress)
 
         name = self._key("moments", 5, self._texts.sha256, without=("pool_size", "projection"))
         return self._resources.find_values("moments", name, Moments, compute)
@@ -339,9 +326,7 @@ class HeadEvidence:
             return with_degree(Clustering(medoids=medoids, knee=0, knee_rule=NO_KNEE, **arrays), degree=degree)
 
         def compute() -> Entry:
-            space = self.space
-            with self._resources.timed("clustering"):
-                made = cluster(space, seed=self.seed, degree=degree, progress=self.progress)
+            made = cluster(self.space, seed=self.seed, degree=degree, progress=self.progress)
             medoids = np.concatenate(made.medoids)
             return Entry({"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": medoids})
 
@@ -356,9 +341,7 @@ class HeadEvidence:
             return None
 
         def compute() -> NullCurves:
-            space = self.space
-            with self._resources.timed("unstructured"):
-                return null_curves(space, seed=self.seed, progress=self.progress)
+            return null_curves(self.space, seed=self.seed, progress=self.progress)
 
         name = self._key("null curves", CLUSTERS_REVISION, self._space_key)
         return self._resources.find_values("unstructured", name, NullCurves, compute)

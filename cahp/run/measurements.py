@@ -166,12 +166,10 @@ class Measurements:
         model = self.model
         ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
         tokens = [start_token(self.card)[0], *ids]
-        gates = None
         if recovered is not None and mask is not None:
             model = cut_model(model, mask, recovered)
-        elif mask is not None:
-            gates = model.gates(mask.keep)
-        return list(continue_greedily(model, tokens, count, gates=gates))
+            mask = None
+        return list(continue_greedily(model, tokens, count, gates=model.gates_of(mask)))
 
     def can_cut(self, mask: HeadMask) -> bool:
         """Return whether the heads that ``mask`` drops can be cut out; see ``cahp.models.surgery.can_cut``."""

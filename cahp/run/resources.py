@@ -179,11 +179,15 @@ class Resources:
         return result
 
     def find(self, stage: str, name: str, read: Callable[[Entry], T], compute: Callable[[], Entry]) -> T:
-        """Return what ``read`` makes of the stored entry, which ``compute`` makes where there is none."""
+        """Return what ``read`` makes of the stored entry, which ``compute`` makes where there is none.
+
+        Its seconds are those of ``stage``.
+        """
         result = self.load_cached(stage, name, read)
         if result is not None:
             return result
-        entry = compute()
+        with self.timed(stage):
+            entry = compute()
         self.keep(name, entry.arrays, entry.meta)
         return read(entry)
 
@@ -235,12 +239,17 @@ class Resources:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the seconds of the block to those of ``stage``, also where the block is interrupted."""
+        """Add the seconds of the block to those of ``stage``, also where the block is interrupted.
+
+        Those of a stage inside of the block, such as loading the model, are its own.
+        """
         start = self.clock()
+        others = sum(self.timings.values())
         try:
             yield
         finally:
-            self.timings[stage] = self.timings.get(stage, 0.0) + self.clock() - start
+            inside = sum(self.timings.values()) - others
+            self.timings[stage] = self.timings.get(stage, 0.0) + self.clock() - start - inside
 
 
 # The texts of a split ------------------------------------------------------------------------------------------

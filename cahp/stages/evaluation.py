@@ -36,9 +36,7 @@ def evaluate(
     """
     from cahp.models.reading import Reader
 
-    gates = None
-    if mask is not None:
-        gates = model.gates(mask.keep)
+    gates = model.gates_of(mask)
     reader = reader or Reader(texts)
     size = None
     if on_part is not None and model.device.type == "cpu":

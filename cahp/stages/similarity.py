@@ -206,11 +206,8 @@ def predict_text(model: HeadModel, text: Input, mask: HeadMask | None = None) ->
     import torch
 
     entry, _, truncated = read_tokens(model, text)
-    gates = None
-    if mask is not None and not mask.is_full:
-        gates = model.gates(mask.keep)
     with torch.inference_mode():
-        scores = model.logits(model.batches([entry])[0], gates=gates)
+        scores = model.logits(model.batches([entry])[0], gates=model.gates_of(mask))
     probabilities: Floats = scores[0].double().softmax(-1).cpu().numpy()
     return probabilities, truncated
 

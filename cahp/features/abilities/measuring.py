@@ -103,14 +103,12 @@ def _read(
         from cahp.models import can_cut
 
         model = resources.model
-        gates = None
-        with resources.timed(STAGE):
-            # Without its heads a model reads faster.
-            if mask is not None and can_cut(model, mask):
-                model = cut_model(model, mask, recovered)
-            elif mask is not None:
-                gates = model.gates(mask.keep)
-            return Entry({"sums": read_items(model, items, gates=gates, precision=precision, progress=progress)})
+        gates = model.gates_of(mask)
+        if mask is not None and can_cut(model, mask):
+            # Without its heads it reads faster.
+            model = cut_model(model, mask, recovered)
+            gates = None
+        return Entry({"sums": read_items(model, items, gates=gates, precision=precision, progress=progress)})
 
     return resources.find(STAGE, name, lambda entry: entry.arrays["sums"].astype(np.float64), compute)
 

@@ -99,8 +99,7 @@ def find_baseline(bench: Bench) -> Baseline:
 
     def compute() -> Baseline:
         chosen = [texts.inputs[row] for row in spread(len(texts), _TEXTS)]
-        with resources.timed(_BASELINE):
-            return measure_baseline(bench.model, chosen, data=bench.dataset.id, progress=resources.progress)
+        return measure_baseline(bench.model, chosen, data=bench.dataset.id, progress=resources.progress)
 
     baseline = resources.find_values(_BASELINE, name, partial(Baseline, data=""), compute)
     # The same texts may have another name.

@@ -110,10 +110,7 @@ def continue_text(model: HeadModel, text: Input, mask: HeadMask | None, *, count
     from cahp.models import continue_greedily
 
     entry, _, _ = read_tokens(model, text)
-    gates = None
-    if mask is not None and not mask.is_full:
-        gates = model.gates(mask.keep)
-    yield from continue_greedily(model, entry["input_ids"], count, gates=gates)
+    yield from continue_greedily(model, entry["input_ids"], count, gates=model.gates_of(mask))
 
 
 def likeliest(rows: Sequence[Floats]) -> list[int]:

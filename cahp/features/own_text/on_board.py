@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import streamlit as st
@@ -34,9 +34,6 @@ from cahp.ui.frame import TEXT_MAPS, describe_progress, job_card, warm
 from cahp.ui.parts import is_own_example, own_text_box
 from cahp.ui.session import REFIT, BoardState, Explorer, Kind, Rank
 from cahp.values import Floats, HeadMask, Input, Progress, digest
-
-if TYPE_CHECKING:
-    from cahp.models import HeadModel
 
 #: The models that read a text: with all heads, with those of the board, and these after its recovery, for which a quick
 #: one stands as long as it is not computed.
@@ -229,33 +226,30 @@ def measure(text: TextOnBoard, parts: Sequence[str], progress: Progress) -> Gene
             curve = over_budgets(bench.model, known.text, text.masks, progress=progress)
             known.curves[text.table_name, NONE.name] = curve
         elif part != "quick" or not text.is_read("recovered"):
-            state = cast(State, part)
-            mask = text.mask(state)
-            recover = text.name_recovery(state)
-            model = bench.model
-            if recover != NONE.name:
-                recovered = bench.recoveries.read(mask, recover)
-                if recovered is None and state == "quick":
-                    recovered = bench.recoveries.refit(mask, recover)
-                yield
-                if recovered is None:
-                    known.tried.add(text.name(state))
-                    continue
-                model = cut_model(model, mask, recovered)
-            yield from _read(text, state, model, progress)
+            yield from _read(text, cast(State, part), progress)
         yield
         progress("own text", 0, 1)
     return True
 
 
-def _read(text: TextOnBoard, state: State, model: HeadModel, progress: Progress) -> Generator[None, None, None]:
+def _read(text: TextOnBoard, state: State, progress: Progress) -> Generator[None, None, None]:
     from cahp.models import split_text
 
+    bench = text.board.bench
+    model = bench.model
     name = text.name(state)
-    mask = None
-    # A recovered model is cut already.
-    if text.name_recovery(state) == NONE.name:
-        mask = text.mask(state)
+    mask: HeadMask | None = text.mask(state)
+    recover = text.name_recovery(state)
+    if recover != NONE.name:
+        recovered = bench.recoveries.read(text.mask(state), recover)
+        if recovered is None and state == "quick":
+            recovered = bench.recoveries.refit(text.mask(state), recover)
+        yield
+        if recovered is None:
+            text.known.tried.add(name)
+            return
+        model = cut_model(model, text.mask(state), recovered)
+        mask = None
     reading = read_text(model, text.known.text, mask)
     text.known.readings[name] = reading
     yield
