@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
@@ -21,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from cahp.values import Array
+from cahp.values import Array, JsonObject
 
 #: The names of files and folders that are still being written.
 UNFINISHED = re.compile(r"\.[0-9a-f]{16}(\..*)?", re.DOTALL)
@@ -131,6 +132,11 @@ def expanded(path: Path) -> Path:
         return path
 
 
+def read_beside(module: str) -> JsonObject:
+    """Read the TOML file of texts and names beside a module, given the module's ``__file__``."""
+    return tomllib.loads(Path(module).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
 def read_bounded_json(path: Path, most: int) -> Any:
     """Read a JSON file of at most ``most`` bytes.
 
@@ -159,8 +165,7 @@ def read_array(body: io.BytesIO, end: int) -> Array:
     if math.prod(shape) * dtype.itemsize > end - body.tell():
         raise ValueError("an array that is larger than its file")
     body.seek(start)
-    array = np.lib.format.read_array(body, allow_pickle=False)
-    return array
+    return np.lib.format.read_array(body, allow_pickle=False)
 
 
 def array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from cahp import hub
 from cahp.data.dataset import (
     NO_LABELS,
@@ -24,7 +26,7 @@ from cahp.data.dataset import (
     read_split,
 )
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
-from cahp.files import expanded, is_there, package_folder, process_folder
+from cahp.files import expanded, is_there, package_folder, process_folder, read_beside
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError, DataError, OptionError, digest, name_type
 from cahp.words import first_line
@@ -57,47 +59,9 @@ _TOPIC_WORDS = 100
 #: Lines of code, tables and headings in it.
 _NO_PROSE = re.compile(r"^\s|[*=~-]{4}", re.MULTILINE)
 
-#: The data sets known by name; whether each is ``available`` is found out when they are listed.
-_BUILT_IN = CatalogueEntry(
-    BBC_NEWS,
-    "built-in",
-    "BBC News headlines with their first paragraph, five topics (Greene and Cunningham 2006)",
-    False,
-    {"train": 1476, "validation": 311, "test": 318},
-    ("business", "entertainment", "politics", "sports", "tech"),
-)
-PRESETS = {
-    name: CatalogueEntry(name, "preset", description, False, splits, classes)
-    for name, description, splits, classes in (
-        (
-            "sst5",
-            "movie reviews, five grades of sentiment (Socher et al. 2013)",
-            {"train": 8544, "validation": 1101, "test": 2210},
-            ("0", "1", "2", "3", "4"),
-        ),
-        (
-            "mnli",
-            "pairs of sentences, does one follow from the other (Williams et al. 2018)",
-            {"train": 392_702, "validation": 9815, "validation_mismatched": 9832},
-            ("contradiction", "entailment", "neutral"),
-        ),
-        (
-            "wikitext-2",
-            "Wikipedia articles for language models (Merity et al. 2016)",
-            {"train": 36_718, "validation": 3760, "test": 4358},
-            (),
-        ),
-        ("c4", "web pages for language models, the first part of the validation split (Raffel et al. 2020)", {}, ()),
-    )
-}
-_HUB_IDS = {
-    "sst5": "SetFit/sst5",
-    "mnli": "nyu-mll/multi_nli",
-    "wikitext-2": "Salesforce/wikitext:wikitext-2-raw-v1",
-    "c4": "allenai/c4",
-}
-#: The one file that is read of a large repository.
-_FILES = {"c4": "en/c4-validation.00000-of-00008.json.gz"}
+_TABLES = read_beside(__file__)
+_BUILT_IN, *_SETS = msgspec.convert(_TABLES["sets"], list[CatalogueEntry])
+PRESETS = {entry.name: entry for entry in _SETS}
 
 _HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s:@]+))?(?::(?P<config>[^\s:]+))?")
 
@@ -143,7 +107,7 @@ def find(name: str) -> Parts:
             parts = replace(parts, notices=(f"{name} is read from the folder of that name, not from the hub.",))
         return parts
     if name in PRESETS:
-        return _from_hub(name, f"hub:{_HUB_IDS[name]}", _FILES.get(name))
+        return _from_hub(name, f"hub:{_TABLES['hub'][name]}", _TABLES["files"].get(name))
     if is_there(path, Path.is_file):
         return Parts(name, str(path), {path.name: partial(read_table, path)}, divided=True)
     raise DataError(
@@ -204,7 +168,7 @@ def load_calibration(
 
 def known() -> frozenset[str]:
     """Return the names in the catalogue, with the hub ids of the presets."""
-    return frozenset({BBC_NEWS, *PRESETS, *(f"hub:{repository}" for repository in _HUB_IDS.values())})
+    return frozenset({BBC_NEWS, *PRESETS, *(f"hub:{repository}" for repository in _TABLES["hub"].values())})
 
 
 def catalogue() -> list[CatalogueEntry]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from cahp.files import read_beside
 from cahp.recoveries import RANK
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.tasks.task import TaskWords
@@ -328,27 +329,12 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("camembert", "roberta", "xlm-roberta"), replace(_BERT, offset_positions=True)),
 }
 
-_APPROXIMATES = "approximates attention without weights between tokens, which are needed to compare heads"
-#: Architectures that cannot be used, and why.
-REFUSED: dict[str, str] = {
-    "canine": "reads characters and attends over groups of four of them, so its maps are not between tokens of a text",
-    "codegen": "orders the channels of queries, keys and values by the four devices of its training, not by heads",
-    "convbert": "combines each head with a convolution, so the two cannot be told apart",
-    "diffllama": "subtracts the maps of paired heads from each other, so no head works alone",
-    "falcon": "computes queries, keys and values by special projections, in an order that depends on its configuration",
-    "fnet": "mixes tokens by a Fourier transform and has no attention heads",
-    "funnel": "shortens the text from block to block, so maps of its layers cannot be compared",
-    "ibert": "computes in integers by special projections, whose heads cannot be cut out",
-    "jetmoe": "selects the heads of every token among experts, so no head belongs to a layer",
-    "longformer": "attends within windows and has no whole maps between tokens",
-    "mra": _APPROXIMATES,
-    "nystromformer": _APPROXIMATES,
-    "perceiver": "attends over its own latent vectors, so its maps are not between tokens of a text",
-    "reformer": "attends within buckets of hashed tokens and has no whole maps between tokens",
-    "squeezebert": "makes queries, keys and values by grouped convolutions, whose heads cannot be cut out",
-    "xlnet": "keeps its heads in special tensors instead of projections",
-    "yoso": _APPROXIMATES,
-}
+_REASONS = read_beside(__file__)
+#: Architectures that cannot be used, and why; those that cannot be exported as ONNX; and language models that cannot be
+#: with their cache.
+REFUSED: dict[str, str] = _REASONS["refused"]
+NO_ONNX: dict[str, str] = _REASONS["no_onnx"]
+NO_ONNX_CACHE: dict[str, str] = _REASONS["no_onnx_cache"]
 
 
 def check_architecture(name: str, kind: str) -> None:
@@ -359,25 +345,6 @@ def check_architecture(name: str, kind: str) -> None:
     """
     if kind in REFUSED:
         raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
-
-
-_BETWEEN = "its layers without attention"
-#: Architectures that cannot be exported as ONNX, and why. Experts can: each of them then gets every token.
-NO_ONNX: dict[str, str] = {
-    "deepseek_v2": "it rotates queries and keys as complex numbers, which ONNX does not have",
-    **dict.fromkeys(
-        ("jamba", "minimax"), f"{_BETWEEN} process a text in pieces, and the file would be valid for one length only"
-    ),
-    # The first layer of a toy model takes two and a half minutes.
-    **dict.fromkeys(
-        ("qwen3_5_text", "qwen3_next"),
-        f"{_BETWEEN} solve equations step by step, and the exporter to ONNX takes minutes to write one of them",
-    ),
-}
-#: Language models that cannot be exported as ONNX with their cache, and why.
-NO_ONNX_CACHE: dict[str, str] = {
-    "mpt": "its position bias is cut to the length of the cache, which has to be fixed in an ONNX file",
-}
 
 
 def count_positions(config: Any, *, offset: bool) -> int | None:

@@ -30,6 +30,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from cahp.files import read_beside
 from cahp.models.caching import describe_cache
 from cahp.models.cards import Family, ModelCard, Rows, Size
 from cahp.models.compact import HEADS
@@ -216,64 +217,11 @@ class AttentionForm(NamedTuple):
         return tuple(dict.fromkeys((self.query, self.key, self.value)))
 
 
-_LATENT = "latent attention: keys and values from one compressed vector"
-_APART = "queries, keys and values apart"
-_STACKED = "queries, keys and values in one matrix, stacked"
-_BY_HEAD = "queries, keys and values in one matrix, by head"
-#: In this order; the first match counts.
-SHAPES = (
-    AttentionForm(_LATENT, "q_gate_proj", "kv_b_proj", "kv_b_proj"),
-    AttentionForm(_LATENT, "q_b_proj", "kv_b_proj", "kv_b_proj"),
-    AttentionForm(_LATENT, "q_proj", "kv_b_proj", "kv_b_proj"),
-    AttentionForm(_APART, "q_proj", "k_proj", "v_proj"),
-    AttentionForm(_APART, "query", "key", "value"),
-    AttentionForm(_APART, "query_proj", "key_proj", "value_proj"),
-    AttentionForm(_APART, "q_lin", "k_lin", "v_lin"),
-    AttentionForm(_APART, "Wq", "Wk", "Wv"),
-    AttentionForm(_APART, "q", "k", "v"),
-    AttentionForm(_STACKED, "qkv_proj", "qkv_proj", "qkv_proj", "stacked"),
-    AttentionForm(_STACKED, "Wqkv", "Wqkv", "Wqkv", "stacked"),
-    AttentionForm(_STACKED, "c_attn", "c_attn", "c_attn", "stacked"),
-    AttentionForm(_BY_HEAD, "query_key_value", "query_key_value", "query_key_value", "by head"),
-    AttentionForm(_BY_HEAD, "in_proj", "in_proj", "in_proj", "by head"),
-)
-#: Paths of the output projection, inside the module with the input projections or beside it (``^``).
-_OUTPUTS = ("o_proj", "out_proj", "dense", "Wo", "c_proj", "out_lin", "o", "^output.dense", "^output")
-#: Other projections inside attention whose output channels belong to heads: positions, entities, gates.
-_BESIDE = (
-    *("pos_key_proj", "pos_query_proj", "pos_proj", "pos_q_proj"),
-    *("w2e_query", "e2w_query", "e2e_query"),
-    *("gate_proj", "g_proj"),
-)
-#: Weights and projections inside attention that all heads share.
-_SHARED = ("q_a_proj", "kv_a_proj_with_mqa", "indexer", "relative_attention_bias")
-#: Vectors of attention modules that have an entry, or a stretch of entries, for each head.
-_VECTORS = ("sinks", "q_bias", "v_bias")
-#: Attributes of attention modules with their numbers of query heads, of key-value heads, and of channels.
-_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
-_GROUPS = ("num_key_value_heads", "kv_heads")
-_CHANNELS = ("all_head_size", "split_size", "inner_dim", "hidden_size", "embed_dim")
+#: The names by which parts of attention are found.
+_NAMES = read_beside(__file__)
+SHAPES = [AttentionForm(**form) for form in _NAMES["shapes"]]
 #: Number of query heads that share a key-value head: it changes if all heads share one.
 _SHARING = "num_key_value_groups"
-#: Arguments of attention modules that hold a plane of scores for each head.
-_PLANES = ("position_bias", "alibi")
-#: Dropout modules of attention weights, inside attention.
-_DROPOUTS = ("attention_dropout", "attn_dropout", "dropout")
-#: The second and the first projection of feed-forward blocks, seen from the layer.
-_FEEDS = (
-    ("output.dense", "intermediate.dense"),
-    ("fc2", "fc1"),
-    ("ffn.lin2", "ffn.lin1"),
-    ("mlp.down_proj", "mlp.up_proj"),
-    ("mlp.c_proj", "mlp.c_fc"),
-    ("mlp.fc2", "mlp.fc1"),
-    ("mlp.fc_out", "mlp.fc_in"),
-    ("mlp.dense_4h_to_h", "mlp.dense_h_to_4h"),
-    ("mlp.Wo", "mlp.Wi"),
-    ("ffn.down_proj", "ffn.up_proj"),
-    ("layer.1.DenseReluDense.wo", None),
-    ("ffn.2", "ffn.0"),
-)
 #: Parts of a network whose heads are not used: for other inputs than text, for decoding, or without attention weights.
 _ELSEWHERE = re.compile("mamba|linear_attn|vision|visual|encoder_attn|cross_attn|crossattention|EncDecAttention")
 #: Attributes of mixers that have projections like attention, and carry a state from token to token instead.
@@ -348,7 +296,9 @@ def match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, Jso
     attention = modules[0]
     widths = {tuple(Projection(output).weight.shape) for output in outputs}
     hidden, channels = min(widths)
-    queries = _count(attention, _HEADS) or int(getattr(config.get_text_config(), "num_attention_heads", 0) or 0)
+    queries = _count(attention, _NAMES["heads"]) or int(
+        getattr(config.get_text_config(), "num_attention_heads", 0) or 0
+    )
     if len(widths) > 1 or not queries or channels % queries:
         raise ModelError(
             f"{name} has {channels} channels of attention output and {queries or 'an unknown number of'} heads in some "
@@ -363,7 +313,7 @@ def match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, Jso
             groups = max(1, _rows(attention, shape.value) // size)
     elif rows != 3 * channels:
         # All queries, and keys and values of fewer heads.
-        groups = _count(attention, _GROUPS) or (rows - channels) // (2 * size)
+        groups = _count(attention, _NAMES["groups"]) or (rows - channels) // (2 * size)
     # Units are cut; where all heads share one key-value head, the query heads are the units, and keys and values stay.
     multi_query = groups == 1 < queries
     units = groups
@@ -401,36 +351,39 @@ def match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, Jso
     # The second and the first projection of the feed-forward blocks (None: not known).
     feed_out = None
     feed_in = None
-    for second, before in _FEEDS:
+    for second, *before in _NAMES["feeds"]:
         if all(is_linear(find_module(layer, second)) for layer in layers):
             feed_out = second
-            if before is not None and all(find_module(layer, before) for layer in layers):
-                feed_in = before
+            if before and all(find_module(layer, before[0]) for layer in layers):
+                feed_in = before[0]
             break
-    planes = next((part for part in _PLANES if part in inspect.signature(attention.forward).parameters), None)
+    planes = next((part for part in _NAMES["planes"] if part in inspect.signature(attention.forward).parameters), None)
     selects = normed_together or hasattr(attention, "relative_attention_bias")
     weights = None
     if interface:
         selects = selects or planes is not None
         planes = None
     else:
-        weights = next((part for part in _DROPOUTS if isinstance(getattr(attention, part, None), nn.Dropout)), None)
+        weights = next(
+            (part for part in _NAMES["dropouts"] if isinstance(getattr(attention, part, None), nn.Dropout)), None
+        )
     # The attributes that change when heads are cut.
     own = {part: value for part, value in vars(attention).items() if type(value) is int}
-    sizes: dict[str, Size] = {part: "heads" for part in _HEADS if own.get(part) == queries}
+    sizes: dict[str, Size] = {part: "heads" for part in _NAMES["heads"] if own.get(part) == queries}
     if not multi_query:
-        sizes |= {part: "units" for part in _GROUPS if own.get(part) == units}
+        sizes |= {part: "units" for part in _NAMES["groups"] if own.get(part) == units}
     elif own.get(_SHARING) == queries:
         sizes[_SHARING] = "heads"
-    sizes |= {part: "channels" for part in _CHANNELS if own.get(part) == channels}
+    sizes |= {part: "channels" for part in _NAMES["channels"] if own.get(part) == channels}
     entry = "num_attention_heads"
     if hasattr(attention, "config") and entry not in own and {"config", entry} <= names_in_forward(attention):
         sizes[f"config.{entry}"] = "heads"
     # Heads cannot be cut out where the part of each head in a parameter of their module is not known.
     no_cut = None
+    names = {*shape.names, *_NAMES["outputs"], *_NAMES["beside"], *_NAMES["shared"]}
     for path, parameter in attention.named_parameters():
         owner = path.rpartition(".")[0]
-        known = path.partition(".")[0] in (*shape.names, *_OUTPUTS, *_BESIDE, *_SHARED) or path in _VECTORS
+        known = path.partition(".")[0] in names or path in _NAMES["vectors"]
         if not known and no_cut is None and (parameter.ndim > 1 or not owner or "norms" in owner):
             no_cut = f"its attention has {path}, whose part in each head is not known"
     # Positions may be counted from the padding token's on.
@@ -450,9 +403,9 @@ def match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, Jso
         attention=candidate.attention,
         inputs=inputs,
         uncut=uncut,
-        extra_inputs=tuple(f"{prefix}{part}" for part in _BESIDE if is_linear(getattr(attention, part, None))),
+        extra_inputs=tuple(f"{prefix}{part}" for part in _NAMES["beside"] if is_linear(getattr(attention, part, None))),
         vectors=tuple(
-            f"{prefix}{part}" for part in _VECTORS if isinstance(getattr(attention, part, None), nn.Parameter)
+            f"{prefix}{part}" for part in _NAMES["vectors"] if isinstance(getattr(attention, part, None), nn.Parameter)
         ),
         output=candidate.output,
         feed_out=feed_out,
@@ -563,7 +516,7 @@ def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:
         fitting = (shape for shape in SHAPES if all(is_linear(getattr(module, part, None)) for part in shape.names))
         shape = next(fitting, None)
         parent = path.rpartition(".")[0]
-        for end in _OUTPUTS:
+        for end in _NAMES["outputs"]:
             output = f"{path}.{end}"
             if end.startswith("^"):
                 output = f"{parent}.{end[1:]}"

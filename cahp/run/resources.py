@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from cahp import data, hub, models
-from cahp.files import plain_json
+from cahp.files import plain_json, read_beside
 from cahp.models.cards import ModelCard
 from cahp.store import Entry, Store, key
 from cahp.tasks.texts import Texts
@@ -28,45 +28,8 @@ if TYPE_CHECKING:
     from cahp.models.training import Watch
 
 
-#: The words on screen of each stage: those of a run in their order, then those of other commands and pages.
-STAGES = {
-    "download": "Downloading from the hub",
-    "convert": "Converting the GGUF file",
-    "load": "Loading and verifying the model",
-    "signatures": "Collecting attention maps",
-    "features": "Computing the heads' features",
-    "projection": "Projecting the heads",
-    "clustering": "Clustering the heads",
-    "salience": "Computing salience",
-    "evaluation": "Evaluating",
-    "recovery": "Recovering",
-    "latency": "Measuring the time",
-    "refit": "Refitting",
-    "gram matrices": "Preparing quick refits",
-    "finetune": "Fine-tuning",
-    "teacher": "Evaluating the full model",
-    "distill": "Distilling",
-    "moments": "Measuring the Fisher metric",
-    "scores": "Scoring the heads",
-    "search": "Improving the kept heads",
-    "training gates": "Training gates",
-    "fit": "Training",
-    "compare": "Comparing",
-    "distances": "Comparing the heads",
-    "roles": "Measuring roles of heads",
-    "abilities": "Measuring abilities",
-    "ablation": "Removing heads of roles",
-    "habits": "Measuring attention targets",
-    "anatomy": "Taking the output of heads apart",
-    "own text": "Evaluating the text",
-    "continuation": "Continuing the text",
-    "unstructured": "Clustering unstructured data",
-    "resamples": "Resampling",
-    "sentences": "Reading sentences",
-    "table": "Measuring every budget",
-    "write": "Writing",
-    "upload": "Uploading to the hub",
-}
+#: The words on screen of each stage.
+STAGES: dict[str, str] = read_beside(__file__)["stages"]
 
 #: The stages that bring a model into memory.
 PREPARATIONS = frozenset(("download", "convert", "load"))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import comb, prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from cahp.files import read_beside
 from cahp.models.tokenizing import from_ids, known_tokens, list_special_ids
 from cahp.values import (
     Bools,
@@ -83,9 +82,7 @@ class Template:
 
 #: Families with other wordings, other kinds of questions and other filler: a head that finds the answers in all of them
 #: does more than follow one sentence pattern.
-TEMPLATES = msgspec.convert(
-    tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))["templates"], tuple[Template, ...]
-)
+TEMPLATES = msgspec.convert(read_beside(__file__)["templates"], tuple[Template, ...])
 
 
 @dataclass(frozen=True, eq=False)
