@@ -275,6 +275,8 @@ def keywords() -> str:
         for field in [field for field in left if field in taken]:
             # What a setting accepts beside its own type.
             more = {"heads": "str | int", "duration": "str | float"}.get(describe()[field].unit, "str")
+            if field == "method":
+                more = "str | Method | type[Method]"
             classes[place] += f"    {field}: {left.pop(field).replace('str', more)}\n"
     return "\n\n\nclass ".join([head, *(one.rstrip("\n") for one in classes)]) + "\n"
 

@@ -158,6 +158,11 @@ def describe_python() -> list[str]:
             members = list(_members(kind))
             if members and not issubclass(kind, Exception):
                 lines += [*table("member | what it is", members), ""]
+    lines += ["## Methods of your own", ""]
+    for kind in (cahp.methods.Method, cahp.methods.Evidence):
+        lines += [f"### `cahp.methods.{kind.__name__}`", "", *_markdown(kind), ""]
+        lines += [*table("member | what it is", _members(kind)), ""]
+    lines += ["### `cahp.methods.register(method)`", "", *_markdown(cahp.methods.register), ""]
     lines += ["## Fields of `cahp.Settings`", ""]
     rows = []
     for name, one in describe().items():

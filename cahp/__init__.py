@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
+    from cahp import methods as methods
     from cahp.api.compare import CompareResult as CompareResult, compare as compare
     from cahp.api.evaluate import attribute as attribute, evaluate as evaluate, latency as latency, roles as roles
     from cahp.api.export import export as export, recover as recover, report as report
@@ -58,6 +59,8 @@ def __getattr__(name: str) -> Any:
     # torch and transformers take seconds to import, so each module is imported when it is first used.
     if name == "__version__":
         return version("cahp-explorer")
+    if name == "methods":
+        return import_module("cahp.methods")
     if name in _HOMES:
         return getattr(import_module(f"cahp.{_HOMES[name]}"), name)
     # A module of this name is imported by who asks for it; the table of features must not be read meanwhile.

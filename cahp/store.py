@@ -12,8 +12,9 @@ import json
 import logging
 import os
 import re
+import secrets
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -36,6 +37,8 @@ _CHECKSUM_BYTES = hashlib.sha256().digest_size
 #: The folder of this package, and the packages in it whose code decides which heads are chosen.
 _PACKAGE = Path(__file__).parent
 _CHOOSING = ("methods", "models", "stages", "tasks", "values")
+#: Another text in each process.
+_SESSION = secrets.token_hex()
 #: What a reader raises for an entry whose content it does not know. Other errors say nothing about the entry.
 _UNKNOWN = (LookupError, ValueError, TypeError, ArithmeticError, CahpError)
 
@@ -53,13 +56,16 @@ def key(stage: str, *parts: object) -> str:
     return digest(stage, json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False))
 
 
-def digest_code(modules: Iterable[str]) -> str:
+def digest_code(modules: Collection[str]) -> str:
     """Digest the code of ``modules``, so that changed code finds no results of the old one.
 
     All code of this package that decides which heads are chosen counts, too, and of another package all of its files.
-    Code without a file, as in a notebook, does not count.
+    Code without a file, as in a notebook, counts as changed in each session, and when a name there has another value.
     """
     digests = [_digest_package(_PACKAGE)]
+    for module in modules:
+        if not _list_files(module):
+            digests += [_SESSION, repr([*map(id, vars(sys.modules[module]).values())])]
     for file in sorted({file for module in modules for file in _list_files(module)}):
         with contextlib.suppress(OSError):
             digests += [file.name, digest(file.read_bytes())]

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import benchmark
 import click
@@ -18,6 +19,7 @@ import guide
 import msgspec
 import numpy as np
 import pytest
+from description import RESERVED, make_description
 from terminal import call
 
 from cahp.api import bundled
@@ -121,9 +123,27 @@ def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None
     assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
     shipped = tomllib.loads((guide.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     left_out = ("pictures", "space", "quick-refits", "perplexities", "__pycache__")
-    left_out += ("bundle.py", "guide.py", "look_up.py", "site.toml")
+    left_out += ("bundle.py", "description.py", "guide.py", "look_up.py", "site.toml")
     parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
+
+
+def test_links_and_pictures_of_the_description_on_an_index_are_absolute() -> None:
+    command = [sys.executable, "-m", "hatchling", "metadata"]
+    built = json.loads(subprocess.run(command, cwd=guide.ROOT, capture_output=True, check=True).stdout)["readme"]
+    real = make_description(README, "https://github.com/someone/cahp-explorer")
+    for text in (built["text"], real):
+        targets = re.findall(r"\]\(([^)]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
+        assert all(target.startswith("https://") for pair in targets for target in pair if target)
+        assert [line for line in text.splitlines() if line.startswith("#")] == [
+            line for line in README.splitlines() if line.startswith("#")
+        ]
+    assert "(https://github.com/someone/cahp-explorer/blob/main/assets/docs/do/data.md#what-can-be-read)" in real
+    assert 'src="https://github.com/someone/cahp-explorer/raw/main/assets/pictures/board-light.webp"' in real
+    # Nobody can have the address that the project has now, so nothing there is shown.
+    assert urlsplit(guide.address()).hostname in RESERVED
+    assert "<picture>" not in built["text"]
+    assert "[![Paper: arXiv" in built["text"]
 
 
 def test_the_guide_has_short_pages_which_its_first_page_links() -> None:

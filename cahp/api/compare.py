@@ -140,8 +140,8 @@ def compare(
         data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
         preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``; of a language model
             without answers ``"language"``.
-        methods: Names of methods, as a list or with commas (None: those of the preset). ``"gradient-min-0"`` is
-            ``gradient`` with another per-layer minimum.
+        methods: Names of methods, as a list or with commas (None: those of the preset), or classes of methods in a
+            list. ``"gradient-min-0"`` is ``gradient`` with another per-layer minimum.
         budgets: Numbers of heads that every method keeps, or shares such as ``"10%"``.
         seeds: The number of seeds (5), or the seeds ([42, 43]).
         recover: Names of recoveries (see ``cahp.recoveries``) to measure as well.

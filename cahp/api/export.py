@@ -364,6 +364,5 @@ def site(folder: Name, *, force: bool = False) -> JsonObject:
     recovery = next(name for name in reversed(results.document.recoveries) if not RECOVERIES[name].trains)
     compared = {f"Methods compared on {results.document.model.id}": [show_means(results, recovery)]}
     text = site_page(runs, compared, measures=measures())
-    place = Path(folder)
-    file = write_report(text, place / "index.html", force=force)
+    file = write_report(text, Path(folder) / "index.html", force=force)
     return {"file": str(file), "bytes": len(text.encode()), "models": [run.model.id for run, *_ in runs]}

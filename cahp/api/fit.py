@@ -30,7 +30,7 @@ def fit(
     whole: bool = False,
     limit: int | None = None,
     seed: int | None = None,
-    measured: Sequence[str] = ("validation", "test"),
+    measured: Sequence[str] = ("validation",),
     progress: ShowProgress = None,
     yes: bool = False,
     store: Store | None = None,
@@ -50,9 +50,10 @@ def fit(
         whole: Train all weights, as the paper does; an interrupted training resumes after its last epoch.
         limit: Number of training texts (None: that of the ``Settings`` if it differs from its default, else all).
         seed: Seed of the training and of the sample of texts (None: that of the ``Settings``, else 42).
-        measured: Splits on which the classifier is evaluated after it was read back from ``out``.
+        measured: Splits on which the classifier is evaluated after it was read back from ``out``. ``report="test"``
+            adds the test split; each opening is counted.
         progress, yes, store: See ``cahp.prune``.
-        **options: ``device`` and the columns of the data.
+        **options: ``device``, ``report`` and the columns of the data.
 
     Returns:
         The document that ``cahp fit --json`` prints.
@@ -126,8 +127,8 @@ def fit(
             ) from None
         log = TestSplitLog(classifier.card, dataset, store)
         outcomes: dict[str, Outcomes] = {}
-        for split in measured:
-            if split in dataset.splits:
+        for split in dataset.splits:
+            if split in (*measured, settings.report):
                 log.open(split)
                 evaluation = evaluate(classifier, dataset.split(split), progress=reporter)
                 outcomes[split] = measure(evaluation, seed=settings.seed)

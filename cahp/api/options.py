@@ -19,15 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import hub
-from cahp.data.sources import keep_object
+from cahp.data.sources import FIXED, keep_object
 from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
 from cahp.exports.run_folder import MARK, files, read_run
 from cahp.files import is_there
+from cahp.models import BUILTINS
 from cahp.models.cards import ModelCard
 from cahp.run.prune import Run
 from cahp.run.settings import BOUNDS, OF_DATA, OF_NUMBER, Settings, describe, flags
 from cahp.terminal.progress import Reporter, bars
-from cahp.values import CahpError, Fields, HeadMask, MaskError, OptionError, Progress, name_type
+from cahp.values import CahpError, Fields, HeadMask, JsonObject, MaskError, OptionError, Progress, name_type
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -109,9 +110,12 @@ class GivenRun:
             without |= OF_DATA
         if not OF_NUMBER.isdisjoint(given):
             without |= OF_NUMBER
-        fields = {name: setting.default for name, setting in describe().items() if name in names}
-        told = {name: getattr(self.settings, name) for name in fields if name not in without}
-        return {name: value for name, value in told.items() if value != fields[name]}
+        told = {}
+        for name, setting in describe().items():
+            value = getattr(self.settings, name)
+            if name in names and name not in without and value != setting.default:
+                told[name] = value
+        return told
 
 
 def find_run(place: object) -> GivenRun | None:
@@ -131,7 +135,23 @@ def find_run(place: object) -> GivenRun | None:
         folder = folder.parent
     if not is_there(folder / MARK.file, Path.is_file):
         return None
-    return GivenRun(read_run(folder).document.settings, folder)
+    return GivenRun(_find_paths(read_run(folder).document.settings, folder), folder)
+
+
+def _find_paths(settings: Settings, folder: Path) -> Settings:
+    """Return the settings of a run with its relative paths as they are seen from here.
+
+    They are looked for beside the folder of the run, then in the folders above it, then here.
+    """
+    found: JsonObject = {}
+    for name in ("model", "data", "recover_data", "neutral_data"):
+        path = getattr(settings, name)
+        if path in (None, *BUILTINS, *FIXED):
+            continue
+        for place in (folder.parent, *folder.resolve().parents, Path()):
+            if is_there(place / path, Path.exists):
+                found.setdefault(name, str(place / path))
+    return replace(settings, **found)
 
 
 def read_call(
@@ -154,8 +174,7 @@ def read_call(
     run = find_run(model)
     if run is None:
         return read_settings(command, model or find_model(mask), data, options, own=own, defaults=defaults), mask
-    given = {"data": data, **options, **own}
-    chosen = [name for name, value in given.items() if value is not None]
+    chosen = [name for name, value in {"data": data, **options, **own}.items() if value is not None]
     told = {"model": Settings.model, "data": data, **run.tell({*flags(command), *own}, chosen)}
     model = told.pop("model")
     data = told.pop("data")
@@ -202,9 +221,10 @@ def find_model(mask: AnyMask | None) -> str:
         content = read_mask_record(Path(mask))
         with suppress(CahpError):
             # Of a folder, a mask holds the name alone.
-            run = read_run(Path(mask).parent).document
+            folder = Path(mask).parent
+            run = read_run(folder).document
             if run.mask.sha256 == content.get("sha256"):
-                return run.settings.model
+                return _find_paths(run.settings, folder).model
         if content.get("model"):
             return str(content["model"])
     raise MaskError("the mask does not say which model it is for; name the model, too")

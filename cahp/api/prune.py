@@ -8,14 +8,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
-from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from cahp import models
 from cahp.api import figures
-from cahp.api.options import AnyData, AnyModel, Name, ShowProgress, find_run, read_call, read_settings, show_progress
+from cahp.api.options import (
+    AnyData,
+    AnyModel,
+    Name,
+    ShowProgress,
+    find_run,
+    is_loaded,
+    read_call,
+    read_settings,
+    show_progress,
+)
 from cahp.board.budget_sweep import BudgetTable, fill, table_json, table_of
 from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters
@@ -268,8 +277,9 @@ def prune(
             callable is called with ``(stage, done, total)`` instead, and may raise ``cahp.Cancelled``.
         yes: Agree to downloads of more than a gigabyte from the hub.
         store: The cache of results (None: the user's cache).
-        **options: The other fields of ``cahp.Settings``, such as ``method``, ``recover`` and ``seed``; ``budget`` is
-            the number of heads to keep: ``"auto"`` (the knee of the curve), a number, or a share such as ``"15%"``.
+        **options: The other fields of ``cahp.Settings``, such as ``recover`` and ``seed``; ``budget`` is the number of
+            heads to keep: ``"auto"`` (the knee of the curve), a number, or a share such as ``"15%"``. ``method`` is a
+            name, or a class of your own (see ``cahp.methods.Method``).
 
     Returns:
         The run. It shows itself in a notebook; see its ``mask``, ``metrics``, ``plot``, ``report`` and ``save``.
@@ -319,7 +329,7 @@ def _read_settings(
 ) -> tuple[Settings, HeadModel | None]:
     """The settings of a call, and the model if it is loaded; they name its prompt, type and device."""
     # What is no loaded model either is refused there.
-    if isinstance(model, str | PathLike | Settings | Run) or not hasattr(model, "card"):
+    if not is_loaded(model):
         if find_run(model) is None:
             return read_settings("prune", model, data, options), None
         return read_call("prune", model, data, options)[0], None

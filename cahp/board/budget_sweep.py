@@ -444,8 +444,7 @@ def enter_full(table: BudgetTable, run: RunDocument) -> None:
 
 def own_outcomes(run: RunDocument, recover: str) -> Outcomes | None:
     """Return the outcomes of the run's own mask after a recovery (None: not measured)."""
-    states = {run.settings.recover: "recovered", NONE.name: "pruned"}
-    return run.outcomes.get(states.get(recover, ""))
+    return run.outcomes.get({run.settings.recover: "recovered", NONE.name: "pruned"}.get(recover, ""))
 
 
 def own_speed(run: RunDocument) -> Speed | None:

@@ -132,8 +132,7 @@ class Board:
         selection = self.selection
         if selection is not None:
             return selection.mask
-        card = self._choices().card
-        return card.full_mask
+        return self._choices().card.full_mask
 
     @property
     def start(self) -> Selection | None:

@@ -93,10 +93,9 @@ def view_of(place: str) -> dict[str, str]:
     run = find_run(place)
     fields = {"model": place}
     if run is not None:
-        document = read_run(Path(place)).document
         told = run.tell([name for name in describe() if name not in _NOT_SHOWN], ())
-        fields = {name: to_text(value) for name, value in {"model": document.settings.model, **told}.items()}
-        fields["mask"] = mask_to_hex(document.mask)
+        fields = {name: to_text(value) for name, value in {"model": run.settings.model, **told}.items()}
+        fields["mask"] = mask_to_hex(read_run(Path(place)).document.mask)
     for name in {"model", "data"} & fields.keys():
         if is_there(Path(fields[name]), Path.exists):
             fields[name] = str(Path(fields[name]).resolve())

@@ -11,7 +11,7 @@ import numpy as np
 
 from cahp import methods
 from cahp.methods.complementary import Complementary
-from cahp.methods.shared.registry import Facts
+from cahp.methods.shared.registry import Facts, Method, name_of
 from cahp.recoveries import COMPARED, RECOVERIES
 from cahp.run.settings import Settings, key_fields
 from cahp.values import BudgetError, Fields, HasHeads, JsonObject, OptionError, check_known
@@ -268,7 +268,7 @@ PRESETS = {
 
 
 #: A list of methods, budgets, seeds or recoveries: a text with commas, as on the command line, or the items.
-Listed = str | int | Iterable[str | int]
+Listed = str | int | Iterable[str | int | Method | type[Method]]
 ListOption = Listed | None
 
 
@@ -320,7 +320,7 @@ def read_items(option: Listed) -> tuple[str, ...]:
     """Return the items of a ``ListOption``."""
     if isinstance(option, str | int):
         option = [item.strip() for item in str(option).split(",")]
-    return tuple(str(item) for item in option if item != "")
+    return tuple(name_of(item) for item in option if item != "")
 
 
 def read_seeds(option: Listed) -> tuple[int, ...]:

@@ -59,6 +59,8 @@ _TOPIC_WORDS = 100
 #: Lines of code, tables and headings in it.
 _NO_PROSE = re.compile(r"^\s|[*=~-]{4}", re.MULTILINE)
 
+#: The data that come with the package or with Python.
+FIXED = (BBC_NEWS, MANUAL, TOPICS)
 _TABLES = read_beside(__file__)
 _BUILT_IN, *_SETS = msgspec.convert(_TABLES["sets"], list[CatalogueEntry])
 PRESETS = {entry.name: entry for entry in _SETS}
@@ -78,8 +80,7 @@ def load(name: str, **options: Any) -> Dataset:
         OptionError: If the options are invalid.
     """
     try:
-        fixed = name in (BBC_NEWS, MANUAL, TOPICS)
-        if fixed and any(value for option, value in options.items() if option != "documents"):
+        if name in FIXED and any(value for option, value in options.items() if option != "documents"):
             raise OptionError(f"The columns and splits of {name} are fixed; leave out their options.")
         if name == BBC_NEWS:
             return assemble(name, {"train": _bbc_news()})
@@ -153,7 +154,7 @@ def load_calibration(
         DataError: As ``load``.
     """
     path = expanded(Path(name))
-    if name in (*PRESETS, BBC_NEWS, MANUAL, TOPICS) or not is_there(path, Path.is_file):
+    if name in (*PRESETS, *FIXED) or not is_there(path, Path.is_file):
         return load(name, documents=documents).split("train")
     try:
         table = read_table(path)
@@ -272,8 +273,7 @@ def _from_folder(name: str, path: Path) -> Parts:
             f"{path} holds no data; it needs train, validation or test files ({', '.join(READERS)}) or the files of "
             "save_to_disk."
         )
-    tables = {file.name: partial(read_table, file) for file in files}
-    return Parts.of_files(name, str(path), tables)
+    return Parts.of_files(name, str(path), {file.name: partial(read_table, file) for file in files})
 
 
 def _from_hub(name: str, address: str, file: str | None = None) -> Parts:

@@ -289,8 +289,7 @@ def _time_files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, se
             folders = {"full": full, state: pruned.exact, form.rounded: folder}
         everything = model.card.full_mask
         _fill(exact, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)))
-        places = [place / form.file for place in folders.values()]
-        times = form.times(model, places, seconds)
+        times = form.times(model, [place / form.file for place in folders.values()], seconds)
         sizes = [_size_of_weights(form, place) for place in folders.values()]
     files = [Footprint("full", sizes[0], times[0].full, None)]
     for name, size, timed in zip([*folders][1:], sizes[1:], times, strict=True):

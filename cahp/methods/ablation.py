@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import STAGE, Eliminating, Scored, draw_texts, part_progress, round_sizes
 from cahp.tasks.texts import Texts
-from cahp.values import Floats, HeadMask, Ints, Progress
+from cahp.values import Floats, HeadMask, Ints, JsonObject, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,8 +70,7 @@ class GreedyAblation(Eliminating):
     def count_passes(self, evidence: Evidence, budget: int) -> float:
         """One for each head left at the start of each round, and one more."""
         total = evidence.card.total
-        starts = [total, *round_sizes(total, budget, share=self.share)][:-1]
-        return sum(left + 1 for left in starts)
+        return sum(left + 1 for left in [total, *round_sizes(total, budget, share=self.share)][:-1])
 
 
 def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, most: int) -> Floats:
@@ -121,7 +120,7 @@ def divide(model: HeadModel) -> list[HeadModel | None]:
 
 def calls_without(
     model: HeadModel, tails: Sequence[HeadModel | None], batch: Batch, gates: Tensor, heads: Ints
-) -> Iterator[tuple[int, HeadModel, dict[str, Any]]]:
+) -> Iterator[tuple[int, HeadModel, JsonObject]]:
     """Yield for each of ``heads`` (ascending flat indices) the model and the options that run a batch without it.
 
     The other heads have the ``gates``. ``tails`` are those of ``divide``. The layers below are the same for all heads

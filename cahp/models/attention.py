@@ -23,7 +23,7 @@ from transformers.masking_utils import sdpa_mask
 from cahp.models.cards import Site
 from cahp.models.compact import own_function, selected
 from cahp.models.devices import move_to
-from cahp.values import setting
+from cahp.values import JsonObject, setting
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -39,7 +39,7 @@ Tap = Callable[[Site, int, Tensor], None]
 #: Called with the output of each layer, ``(batch, tokens, hidden)``, in order; returns its replacement or None.
 Leaving = Callable[[Tensor], Tensor | None]
 #: The positional and named arguments of a layer, its hidden states first.
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Arguments = tuple[tuple[Any, ...], JsonObject]
 
 #: The padded inputs of a network, by name.
 Tensors = Mapping[str, Tensor]
@@ -195,7 +195,7 @@ def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] 
     return (context, *args[1:])
 
 
-def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: JsonObject) -> None:
     tap = _current.get().tap
     if tap is not None:
         # Some families compute attention from queries and keys.
@@ -210,7 +210,7 @@ def _after_projection(site: Site, module: nn.Module, args: tuple[Any, ...], outp
         tap(site, module.cahp_layer, args[0])  # type: ignore[arg-type]
 
 
-def _before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+def _before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: JsonObject) -> Arguments | None:
     call = _current.get()
     has_heads = hasattr(module, "cahp_entry")
     if call.start is not None and has_heads and module.cahp_entry:

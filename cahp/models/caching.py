@@ -75,8 +75,7 @@ def fill_cache(model: HeadModel, tokens: Tensor, *, context: int) -> Any:
 
     The time of a step does not depend on the values.
     """
-    out = model.network(input_ids=tokens, use_cache=True)
-    cache = getattr(out, _argument(model))
+    cache = getattr(model.network(input_ids=tokens, use_cache=True), _argument(model))
     for layer in cache.layers:
         keys: Tensor | None = getattr(layer, "keys", None)
         if keys is not None and keys.ndim == 4 and context > 1:

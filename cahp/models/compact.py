@@ -36,6 +36,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 SCHEMA = "cahp.compact/2"
+#: Arguments of a call by name.
+Keywords = dict[str, Any]
 #: The states of bypasses by layer, and the number of tokens that each has seen.
 States = dict[int, tuple[torch.Tensor, int]]
 #: The start of the name under which transformers finds an attention function that leaves out cut heads.
@@ -200,12 +202,12 @@ class CountingLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys.shape[-2]
 
 
-def _find_cache(arguments: dict[str, Any]) -> Any:
+def _find_cache(arguments: Keywords) -> Any:
     """The cache of keys and values among the named arguments of an attention module, if there is one."""
     return next((arguments[name] for name in _CACHES if arguments.get(name) is not None), None)
 
 
-def _count_tokens(module: Any, arguments: dict[str, Any], hidden: torch.Tensor) -> None:
+def _count_tokens(module: Any, arguments: Keywords, hidden: torch.Tensor) -> None:
     """Count the tokens in a cache: its first layer tells the positions of the next ones."""
     cache = _find_cache(arguments)
     layers = getattr(cache, "layers", None)
@@ -229,7 +231,7 @@ def cut_planes(module: nn.Module, argument: str, heads: int, kept: list[int]) ->
         module.register_forward_pre_hook(_without_planes, with_kwargs=True)
 
 
-def _without_planes(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _without_planes(module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> Any:
     argument, heads, kept = module.cahp_planes  # type: ignore[misc]
     bound = inspect.signature(module.forward).bind_partial(*args, **kwargs)
     planes = bound.arguments.get(argument)
@@ -247,8 +249,8 @@ def _without_planes(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def selected(
-    module: nn.Module, query: torch.Tensor, key: torch.Tensor, options: dict[str, Any]
-) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, options: Keywords
+) -> tuple[torch.Tensor, torch.Tensor, Keywords]:
     """Remove the heads that were cut out of values from queries, keys and a bias on scores that still have all.
 
     ``module.cahp_selects`` holds the number of units before the cut, the query heads of each, and the kept units.
@@ -492,11 +494,11 @@ def set_bypass(network: nn.Module, attention: nn.Module, output: nn.Module, bypa
         base.register_forward_pre_hook(_before_words, with_kwargs=True)
 
 
-def _before_words(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _before_words(module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> None:
     read_words(inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments.get("attention_mask"))
 
 
-def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> None:
     _beside.set(module.cahp_bypass(entering(args, kwargs), _words.get(), _find_cache(kwargs)))  # type: ignore[operator]
 
 

@@ -89,8 +89,7 @@ def convert_weights(card: ModelCard) -> None:
         return
     _check_unchanged(path, folder)
     # Another process may have removed its description to make room.
-    prepared = prepare(card.id, path)
-    needed = 4 * prepared.numbers
+    needed = 4 * prepare(card.id, path).numbers
     room = shutil.disk_usage(folder).free
     if needed > room:
         raise ModelError(

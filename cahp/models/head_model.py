@@ -34,7 +34,7 @@ from cahp.models.identity import MAX_LENGTH
 from cahp.models.tokenizing import ROOM, PromptReader, Tokens, count_whole, list_texts, tokenize
 from cahp.models.vocabulary import attach_head, hidden_states, logits_at
 from cahp.tasks.texts import Item
-from cahp.values import Array, HeadMask, Input, Ints, OptionError, Precision
+from cahp.values import Array, HeadMask, Input, Ints, JsonObject, OptionError, Precision
 
 
 def is_linear(module: object) -> bool:
@@ -349,8 +349,7 @@ class HeadModel:
         start = 0
         while start < len(order):
             fit = max(1, min(most, size // max(1, int(lengths[order[start]]))))
-            members = order[start : start + fit]
-            batches.append(self.make_batch(tokens, chosen[members]))
+            batches.append(self.make_batch(tokens, chosen[order[start : start + fit]]))
             start += fit
         return batches
 
@@ -392,7 +391,7 @@ class HeadModel:
                 f"the attention maps of {self.card.id} can be read but not replaced; choose a method that does not "
                 "edit maps"
             )
-        inputs: dict[str, Any] = batch.tensors
+        inputs: JsonObject = batch.tensors
         returned: list[Any] = []
         totals = dict[int, Tensor]()
         passes = Counter[int]()
@@ -444,7 +443,7 @@ class HeadModel:
         at = inputs["attention_mask"].sum(1) - 1
         if self.prompt is not None:
             at = self.prompt.positions(inputs)
-        options = dict[str, Any]()
+        options: JsonObject = {}
         if self.card.language == "causal":
             # Here no next token follows; the exported model still caches keys and values.
             options["use_cache"] = False

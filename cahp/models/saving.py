@@ -392,7 +392,7 @@ with zipfile.ZipFile(rest[0], "w") as archive:
 
 def save_batches(folder: Path, batches: Sequence[Batch], places: Sequence[tuple[Tensor, Tensor] | None] = ()) -> Path:
     """Save the inputs of a fresh process, and the ``places`` of its outputs, to a file in ``folder``; return it."""
-    arrays: dict[str, Any] = {
+    arrays: JsonObject = {
         f"{index} {name}": tensor.cpu().numpy()
         for index, batch in enumerate(batches)
         for name, tensor in batch.tensors.items()

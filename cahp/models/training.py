@@ -25,7 +25,7 @@ from cahp.models.reading import losses, next_token_sums
 from cahp.models.surgery import separate
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts
-from cahp.values import Arrays, Fields, Progress, silent
+from cahp.values import Arrays, Fields, JsonObject, Progress, silent
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Objective:
     inputs: Sequence[Item]
     loss: Loss
     score: Score | None = None
-    groups: Sequence[dict[str, Any]] | None = None
+    groups: Sequence[JsonObject] | None = None
     steps: int | None = None
 
 
@@ -367,12 +367,12 @@ def _split(state: Fields) -> tuple[Arrays, Fields]:
     return arrays, {"others": others, "form": treespec_dumps(form)}
 
 
-def _join(arrays: Arrays, meta: Fields) -> dict[str, Any]:
+def _join(arrays: Arrays, meta: Fields) -> JsonObject:
     """Return the state that ``_split`` took apart."""
     leaves = list(meta["others"])
     for place, array in arrays.items():
         leaves[int(place)] = torch.tensor(array)
-    state: dict[str, Any] = tree_unflatten(leaves, treespec_loads(meta["form"]))
+    state: JsonObject = tree_unflatten(leaves, treespec_loads(meta["form"]))
     return state
 
 

@@ -78,8 +78,7 @@ def state_rotation(folder: Path) -> None:
         named = {"rope_theta": rotation["rope_theta"]}
         if rotation.get("rope_type", "default") != "default":
             named["rope_scaling"] = {name: value for name, value in rotation.items() if name != "rope_theta"}
-        content = json.dumps({**config, **named}, indent=2)
-        (folder / CONFIG).write_text(content + "\n", encoding="utf-8")
+        (folder / CONFIG).write_text(json.dumps({**config, **named}, indent=2) + "\n", encoding="utf-8")
 
 
 def list_weight_files(name: str, present: Collection[str], read_index: Callable[[], list[str]]) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
+from cahp.methods.shared.registry import Method
 from cahp.models.cards import Dtype
 from cahp.run.settings import Salience
 from cahp.stages.clustering import Projection
@@ -57,7 +58,7 @@ class ModelOptions(DataOptions, total=False):
 class Options(ModelOptions, total=False):
     """Options of a run besides its model and data; ``cahp.Settings`` has the defaults."""
 
-    method: str
+    method: str | Method | type[Method]
     select_split: str
     budget: str | int
     goal: str | None

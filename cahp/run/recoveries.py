@@ -29,7 +29,18 @@ from cahp.run.resources import Resources
 from cahp.store import Entry, StoredTraining, key
 from cahp.tasks.answers import Window
 from cahp.tasks.texts import Item, Texts, find_source
-from cahp.values import Arrays, CahpError, DataError, Estimate, HeadMask, OptionError, Progress, digest, spread
+from cahp.values import (
+    Arrays,
+    CahpError,
+    DataError,
+    Estimate,
+    HeadMask,
+    JsonObject,
+    OptionError,
+    Progress,
+    digest,
+    spread,
+)
 
 if TYPE_CHECKING:
     from cahp.models.cards import Site
@@ -183,7 +194,7 @@ def measure_steps(
 
 def recovery_record(
     measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return what a recovery reports: ``refit``, ``distill`` with its ``steps``, ``epochs``; only what applies."""
     if recovered is None:
         return {}
@@ -545,7 +556,7 @@ class Recoveries:
         scores = [
             resources.find_record(key("tried rate", 6, *parts, rate), float, partial(try_rate, rate)) for rate in rates
         ]
-        chosen: dict[str, Any] = {}
+        chosen: JsonObject = {}
         if rates:
             chosen = {"learning_rate": rates[int(np.array(scores).argmax())]}
         made, history = train(replace(usual, **chosen))

@@ -22,6 +22,7 @@ import numpy as np
 from cahp import models
 from cahp.data.dataset import NO_LABELS
 from cahp.goals import Goal
+from cahp.methods.shared.registry import name_of
 from cahp.models.cards import Dtype, ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES, Projection
@@ -176,6 +177,8 @@ class Setting:
             value = value.item()
         if isinstance(value, PathLike):
             value = str(value)
+        if self.name == "method" and hasattr(value, "name"):
+            value = name_of(value)
         # Numbers stand for texts.
         if self.unit == "duration" and type(value) in (int, float):
             value = f"{value}s"
@@ -592,8 +595,7 @@ def key_fields(settings: Settings, *, without: Iterable[str] = ()) -> JsonObject
 
     New fields are in every key from the start: a forgotten field may cost time, and never gives a stale result.
     """
-    names = describe().keys() - set(without)
-    return {name: getattr(settings, name) for name in sorted(names)}
+    return {name: getattr(settings, name) for name in sorted(describe().keys() - set(without))}
 
 
 # What follows from them --------------------------------------------------------------------------------------
@@ -703,7 +705,7 @@ TAKES = {
     | {"limit", "tokens", "mix", "seed", "pool_size", "projection", "even", "min_per_layer"},
     "attribute": _MODEL | OF_DATA | {"tokens", "seed"},
     "compare": _MODEL | _TEXTS | {"eval_split", "tokens", "mix", "report", "min_per_layer", "min_first_layers", "even"},
-    "fit": (OF_DATA | {"model", "device", "seed"}) - {"documents", "label_map", "window"},
+    "fit": (OF_DATA | {"model", "device", "seed", "report"}) - {"documents", "label_map", "window"},
     "roles": frozenset({"model", "device", "dtype"}),
     "models": frozenset({"max_length", *PROMPT}),
     "data": frozenset(COLUMNS),

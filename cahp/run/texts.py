@@ -100,8 +100,7 @@ def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard
     drawn, _ = data.sample(raw.splits[split], limit, how=settings.sample, seed=settings.seed, by_label=False)
     if selects:
         return _cut_calibration(drawn, settings, card, raw)
-    windows = _cut(drawn, settings.eval_tokens, settings, card, copies=True)
-    return replace(windows, classes=ALL)
+    return replace(_cut(drawn, settings.eval_tokens, settings, card, copies=True), classes=ALL)
 
 
 def _cut(texts: Texts, tokens: int, settings: Settings, card: ModelCard, *, copies: bool = False) -> Texts:

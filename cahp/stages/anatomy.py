@@ -193,8 +193,7 @@ class _LayerRegressions:
 
     def read(self, hidden: Tensor, contexts: Tensor, real: Tensor) -> Tensor:
         """Return the regressors ``(b, n, width)``: context vectors, then words."""
-        words = self._words.read(hidden, real)
-        return torch.cat([contexts, words], dim=-1).to(self._where).double()
+        return torch.cat([contexts, self._words.read(hidden, real)], dim=-1).to(self._where).double()
 
     def add(self, design: Tensor) -> None:
         """Add the products of regressors ``(n, width)``."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
-from cahp.values import HeadMask, Progress, silent
+from cahp.values import HeadMask, JsonObject, Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +105,7 @@ class SharedLayers:
             left = {path: [] for path in useful[: max(0, self._room - taken) // layer_bytes]}
 
         def read(number: int, batch: Batch) -> Tensor:
-            options: dict[str, Any] = {}
+            options: JsonObject = {}
             if start:
                 options["start"] = start[number]
             leaving = iter(paths[depth:])

@@ -18,7 +18,7 @@ from cahp.models.cards import CONTEXTS, LATENCY_SECONDS, GenerationSpeed, Throug
 from cahp.models.devices import free_bytes, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut
-from cahp.values import Estimate, Floats, Progress, silent
+from cahp.values import Estimate, Floats, JsonObject, Progress, silent
 from cahp.values.statistics import half_interval
 from cahp.words import size_of
 
@@ -182,7 +182,7 @@ def measure_onnx(full: HeadModel, files: Sequence[Path], *, seconds: float) -> l
     runs: list[Run] = []
     for path in files:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        inputs: dict[str, Any] = {}
+        inputs: JsonObject = {}
         for entry in session.get_inputs():
             if entry.name in batch.tensors:
                 inputs[entry.name] = batch.tensors[entry.name].cpu().numpy()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import comb, prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from cahp.values import (
     Estimate,
     Floats,
     Ints,
+    JsonObject,
     ModelError,
     Progress,
     digest,
@@ -163,7 +164,7 @@ def _score(
                     scores[row].append(own)
                 return weights
 
-            options: dict[str, Any] = {"probe": see}
+            options: JsonObject = {"probe": see}
             # A probe of key-value groups gets the means of their query heads, and an edit each of them.
             if group > 1 and model.family.edits:
                 options = {"edit": see}

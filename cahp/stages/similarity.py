@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.models.tokenizing import Encoded, split_text, tokenize_own
-from cahp.values import Array, Floats, Floats32, HeadMask, Input, Ints, Progress, silent
+from cahp.values import Array, Floats, Floats32, HeadMask, Input, Ints, JsonObject, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -128,7 +128,7 @@ def _find_spans(model: HeadModel, text: Input, ids: Sequence[int]) -> tuple[str,
     if not isinstance(text, str):
         first, second = text
     if model.prompt is None and tokenizer.is_fast:
-        limit: dict[str, Any] = {"truncation": True, "max_length": model.max_length}
+        limit: JsonObject = {"truncation": True, "max_length": model.max_length}
         encoded = tokenizer(first, second or None, return_offsets_mapping=True, **limit)
         if encoded["input_ids"] == list(ids):
             # The second text of a pair stands after the first one, with a space between them.

@@ -3,7 +3,9 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import Mock
 
@@ -53,6 +55,16 @@ def test_changed_code_finds_nothing(
     (package / file).write_bytes((package / file).read_bytes() + b"\n# changed")
     stored._digest_package.cache_clear()
     assert (digest_code(modules) != before) is counts
+
+
+def test_code_of_a_notebook_finds_nothing_once_it_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = ModuleType("notebook_without_a_file")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    exec("def score(): return 1", vars(notebook))
+    before = digest_code([notebook.__name__])
+    assert digest_code([notebook.__name__]) == before
+    exec("def score(): return 2", vars(notebook))
+    assert digest_code([notebook.__name__]) != before
 
 
 @pytest.mark.parametrize(

@@ -374,8 +374,7 @@ def read_languages(source: ItemSource, size: Size, random: np.random.Generator) 
     probes = []
     sentences = TEXTS["other_languages"][: size.items]
     for item, sentence in enumerate(sentences):
-        words = sentence.split(" ")
-        mixed = " ".join(random.permutation(words))
+        mixed = " ".join(random.permutation(sentence.split(" ")))
         for part, text in enumerate((mixed, sentence)):
             probes.append(_ask_rest(item, np.array(source.encode(text)), 1, part))
     return Items(probes, len(sentences), 2)

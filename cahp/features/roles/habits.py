@@ -74,8 +74,7 @@ def average_maps(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: 
     with torch.inference_mode():
         for batch in report_progress(model.batches(model.tokenize(texts.inputs)), STAGE, progress):
             model.logits(batch, probe=patterns.watch(batch, one_class[batch.rows]))
-    means = patterns.result().mean.reshape(heads, pool, pool)
-    return HeadMaps(draw_pictures(means), len(texts))
+    return HeadMaps(draw_pictures(patterns.result().mean.reshape(heads, pool, pool)), len(texts))
 
 
 def draw_pictures(patterns: Floats) -> NDArray[np.uint8]:

@@ -7,14 +7,14 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cahp.methods.shared.registry import Evidence
 from cahp.methods.shared.scored import Budgeted
 from cahp.models.cards import SelectionCost
 from cahp.stages.selection import Minimum, top
 from cahp.tasks.texts import Texts
-from cahp.values import Floats, Progress, Selection, silent
+from cahp.values import Floats, JsonObject, Progress, Selection, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,7 +156,7 @@ def train_gates(
     )
     trained = nn.Module()
     trained.register_parameter("gates", parameters)
-    groups: list[dict[str, Any]] = [{"params": [parameters], "lr": learning_rate}]
+    groups: list[JsonObject] = [{"params": [parameters], "lr": learning_rate}]
     if rules.joint:
         model = separate(model)
         recovery = Schedule()

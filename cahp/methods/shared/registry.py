@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from cahp.models.cards import ModelCard
 from cahp.stages.selection import Minimum
 from cahp.tasks.texts import Texts
-from cahp.values import Fields, Floats, Progress, Selection, check_known
+from cahp.values import Fields, Floats, OptionError, Progress, Selection, check_known
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
 if TYPE_CHECKING:
@@ -124,17 +124,42 @@ _methods: dict[str, Maker] = {}
 Made = TypeVar("Made", bound=Maker)
 
 
+class NameTakenError(OptionError, ValueError):
+    """Another method has the name."""
+
+
 def register(method: Made) -> Made:
     """Class decorator: register a method under its ``name``.
 
+    A class that is defined again, as when a cell of a notebook runs again, replaces the class of before.
+
     Raises:
-        ValueError: If another method has the name.
+        NameTakenError: If another method has the name.
     """
     name: str = method.name  # type: ignore[attr-defined]
-    if name in _methods:
-        raise ValueError(f"two methods are named {name!r}")
+    known = _methods.get(name)
+    if known is method or repr(known) not in ("None", repr(method)):
+        raise NameTakenError(f"two methods are named {name!r}; rename one")
     _methods[name] = method
     return method
+
+
+def name_of(method: Any) -> str:
+    """Return the name of a method that is given by its name, as a class or as an object; register a new class.
+
+    Raises:
+        OptionError: If another method has its name, or an object has options of its own.
+    """
+    if not hasattr(method, "name"):
+        return str(method)
+    kind = method
+    if not isinstance(method, type):
+        kind = type(method)
+        if vars(method) != vars(kind()):
+            raise OptionError(f"a run has no place for options of {kind.__name__}; derive a class with other defaults")
+    if kind is not _methods.get(kind.name):
+        register(kind)
+    return str(kind.name)
 
 
 def names() -> list[str]:

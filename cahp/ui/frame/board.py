@@ -280,8 +280,7 @@ def _as_table(explorer: Explorer) -> dict[str, list[Any]]:
     """Return the curves of the board as columns of a file; measured values have an interval, estimates have none."""
     import pandas as pd
 
-    table = explorer.board_state().need_table
-    rows = pd.json_normalize(msgspec.to_builtins(table.rows()), sep=" ")
+    rows = pd.json_normalize(msgspec.to_builtins(explorer.board_state().need_table.rows()), sep=" ")
     return dict(rows.astype(object).fillna("").to_dict("list"))
 
 

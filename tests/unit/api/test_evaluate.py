@@ -1,5 +1,8 @@
 """Evaluate and compare in Python on a tiny model, beside the numbers of other tools."""
 
+import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +18,7 @@ import cahp
 from cahp.api.compare import CompareResult
 from cahp.api.evaluate import evaluate
 from cahp.api.options import GivenRun
+from cahp.cli.explore import view_of
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -46,6 +50,33 @@ def test_a_run_tells_what_is_not_given(run: cahp.PruneResult, store: Store, tmp_
         assert evaluate(given, store=store, device="cpu")["metrics"]["pruned"] == expected
     lost = cahp.abilities(run, store=store, device="cpu")
     assert lost == cahp.abilities(run.settings, mask=run.mask, store=store)
+
+
+def test_the_paths_of_a_run_are_found_from_any_folder(
+    model: Path, data: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(model, work / "model")
+    shutil.copytree(data, work / "texts")
+    # Another model and other texts of these names are not those of the run.
+    fakes.save_model(tmp_path / "else" / "model", num_hidden_layers=2)
+    fakes.write_data(tmp_path / "else" / "texts", validation=20)
+    monkeypatch.chdir(work)
+    quick = {"pool_size": 8, "projection": "pca", "latency": False, "device": "cpu", "budget": 5}
+    run = cahp.prune("model", "texts", store=store, **quick)
+    run.save("runs/one")
+    assert json.loads(Path("runs/one/run.json").read_text())["settings"]["data"] == "texts"
+    expected = evaluate(run, store=store)["metrics"]["pruned"]
+    for here in (work, work / "runs", work / "runs" / "one", tmp_path / "else"):
+        monkeypatch.chdir(here)
+        place = os.path.relpath(work / "runs" / "one")
+        assert evaluate(place, store=store)["metrics"]["pruned"] == expected
+        assert {name: Path(value) for name, value in view_of(place).items() if name in ("model", "data")} == {
+            "model": work / "model",
+            "data": work / "texts",
+        }
+        mask = Path(place) / "head_mask.json"
+        assert cahp.latency(mask=mask, store=store, latency_time=0.05)["model"] == "model"
 
 
 def test_a_run_tells_nothing_of_its_data_where_there_are_others() -> None:

@@ -11,7 +11,9 @@ import torch
 from fakes import gather, quick_method
 from safetensors.numpy import load_file
 
+import cahp
 from cahp import models
+from cahp.comparison.plan import make_plan
 from cahp.methods.shared import registry
 from cahp.methods.shared.scored import draw_texts, normalise_layers, round_sizes
 from cahp.models.cards import SelectionCost
@@ -23,6 +25,7 @@ from cahp.store import Store
 from cahp.tasks.texts import Texts
 from cahp.values import BudgetError, Cancelled, OptionError, digest
 
+METHOD = type(registry.get("random"))
 LAYERS, HEADS = 3, 4
 TOTAL = LAYERS * HEADS
 TEXTS = fakes.sentences(48)
@@ -49,10 +52,28 @@ def lasting(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> HeadE
 def test_two_methods_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two methods are named 'random'"):
         registry.register(type(registry.get("random")))
+    with pytest.raises(OptionError, match="two methods are named 'random'; rename one"):
+        cahp.Settings(method=type("Other", (METHOD,), {"name": "random"}))
     # An unknown name is answered with all that there are.
     for asked in (registry.get, registry.facts):
         with pytest.raises(OptionError, match=r"there is no method 'best'.*ablation, .*random-per-layer"):
             asked("best")
+
+
+def test_a_class_or_an_object_stands_for_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_methods", dict(registry._methods))
+    # A cell of a notebook that is run again makes another class of the same name.
+    for _ in range(2):
+        own = type("Own", (METHOD,), {"name": "own"})
+        assert cahp.Settings(method=own).method == cahp.Settings(method=own()).method == "own"
+        assert type(cahp.methods.get("own")) is own
+    assert make_plan(cahp.Settings(), methods=[own, "random"]).methods == ("own", "random")
+    tuned = registry._methods["hies"]
+    assert cahp.Settings(method=tuned()).method == "hies"
+    with pytest.raises(OptionError, match="a run has no place for options of ImportanceEntropy; derive a class"):
+        cahp.Settings(method=tuned(alpha=0.1))
+    with pytest.raises(OptionError, match="--method cannot be 3"):
+        cahp.prune("minilm-bbc", method=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
