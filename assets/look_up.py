@@ -189,6 +189,13 @@ def _records(kind: type, seen: list[type]) -> None:
                 _records(one, seen)
 
 
+def _name_type(hint: object) -> str:
+    """Return the type of a field as its module spells it, whether its annotations are evaluated there or not."""
+    if isinstance(hint, type) and not typing.get_args(hint):
+        hint = hint.__name__
+    return _cell(re.sub(r"\b(\w+\.)+(?=\w)", "", str(hint)))
+
+
 def describe_records(*kinds: type) -> list[str]:
     """Describe files of JSON: the fields of each record, and the records inside them."""
     seen: list[type] = []
@@ -200,7 +207,7 @@ def describe_records(*kinds: type) -> list[str]:
             # They have a table of their own on the page of Python.
             continue
         lines += [f"### `{kind.__name__}`", "", *_markdown(kind), ""]
-        rows = ((f"`{entry.name}`", f"`{_cell(entry.type)}`") for entry in fields(kind))
+        rows = ((f"`{entry.name}`", f"`{_name_type(entry.type)}`") for entry in fields(kind))
         lines += [*table("field | type", rows), ""]
     return lines[:-1]
 
