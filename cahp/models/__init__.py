@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cahp.models.caching import continue_greedily as continue_greedily
     from cahp.models.head_model import HeadModel as HeadModel
     from cahp.models.loading import usual_ids as usual_ids
-    from cahp.models.reading import read_outputs as read_outputs
+    from cahp.models.reading import average_outputs as average_outputs
     from cahp.models.surgery import can_cut as can_cut
     from cahp.models.tokenizing import (
         from_ids as from_ids,
@@ -171,7 +171,7 @@ def verify_model(model: HeadModel) -> HeadModel:
 _HOMES = {
     "HeadModel": "head_model",
     "continue_greedily": "caching",
-    "read_outputs": "reading",
+    "average_outputs": "reading",
     "usual_ids": "loading",
     "can_cut": "surgery",
     "from_ids": "tokenizing",

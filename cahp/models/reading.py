@@ -420,22 +420,39 @@ def _list_runs(item: Item) -> set[bytes]:
     return {run.tobytes() for run in np.lib.stride_tricks.sliding_window_view(item.ids, _SHARED)}
 
 
+def average_outputs(model: HeadModel, tokens: Tokens, stage: str, progress: Progress) -> tuple[list[Tensor], int]:
+    """Average what the output projection of each layer of the full model reads, float64 ``(width,)``.
+
+    Also return the number of tokens.
+    """
+    sums: list[Any] = [0] * model.layers
+    counts = [0] * model.layers
+
+    def add(layer: int, rows: Tensor) -> None:
+        # A layer that is used in many passes is seen in each of them.
+        sums[layer] = sums[layer] + rows.sum(0)
+        counts[layer] += len(rows)
+
+    read_outputs(model, tokens, add, stage, progress)
+    return [total / count for total, count in zip(sums, counts, strict=True)], counts[0]
+
+
 def read_outputs(
-    model: HeadModel, inputs: Sequence[Item], add: Callable[[int, Tensor], None], stage: str, progress: Progress
+    model: HeadModel, tokens: Tokens, add: Callable[[int, Tensor], None], stage: str, progress: Progress
 ) -> int:
     """Run the full model once, and return its number of tokens.
 
     ``add`` gets what each layer's output projection reads of a batch, in float64 ``(tokens, width)``.
     """
     where = float64_device(model.device)
-    tokens = 0
-    for batch in report_progress(model.batches(model.tokenize(inputs)), stage, progress):
+    total = 0
+    for batch in report_progress(model.batches(tokens), stage, progress):
         real = batch.real
-        tokens += batch.tokens
+        total += batch.tokens
 
         def watch(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
             if site == "output":
                 add(layer, entering.reshape(*real.shape, -1)[real].to(where).double())
 
         model.logits(batch, tap=watch)
-    return tokens
+    return total

@@ -372,7 +372,7 @@ def _list_modules(make: Callable[..., Any]) -> set[str]:
 
 
 #: Bump to invalidate cached results.
-_REVISION = 3
+_REVISION = 4
 
 
 def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:

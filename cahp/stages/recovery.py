@@ -16,7 +16,7 @@ from cahp.models.bypass import WordChannels, check_bypass, check_tokens, count_u
 from cahp.models.cards import Site
 from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
-from cahp.models.reading import Teacher, hold_out, read_outputs
+from cahp.models.reading import Teacher, average_outputs, hold_out, read_outputs
 from cahp.models.surgery import add_bypass, copy_network, cut, find_bypass, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, is_finite, optimise, train, until
 from cahp.recoveries import QUICK, RANK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
@@ -326,19 +326,14 @@ def mean_ablate(
     The means are those of the full model over the tokens of ``inputs``. A projection without a bias gets one
     where heads were dropped. There is no ``ridge``.
     """
-    sums: dict[int, Tensor] = {}
-
-    def add(layer: int, rows: Tensor) -> None:
-        sums[layer] = sums.get(layer, 0) + rows.sum(0)
-
-    tokens = read_outputs(model, inputs, add, STAGE, progress)
+    means, _ = average_outputs(model, model.tokenize(inputs), STAGE, progress)
     pruned = cut(model, mask)
-    for layer, total in sums.items():
+    for layer, average in enumerate(means):
         if mask.keep[layer].all():
             continue
         weight = model.projection(layer).weight
         output = pruned.projection(layer)
-        mean = (total / tokens).float().to(weight.device)
+        mean = average.float().to(weight.device)
         dropped = torch.as_tensor(~mask.keep[layer], device=weight.device)
         dropped = dropped.repeat_interleave(len(mean) // model.heads)
         bias = weight[:, dropped] @ mean[dropped]
@@ -531,7 +526,7 @@ def collect_grams(model: HeadModel, inputs: Sequence[Item], *, progress: Progres
         design = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
         sums[layer].addmm_(design.T, design)
 
-    tokens = read_outputs(model, inputs, add, "gram matrices", progress)
+    tokens = read_outputs(model, model.tokenize(inputs), add, "gram matrices", progress)
     return Grams((sums / max(1, tokens)).float().cpu().numpy(), len(inputs))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import comb, prod
+from math import comb
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.polynomial import Polynomial
 
 from cahp.files import read_beside
 from cahp.models.tokenizing import from_ids, known_tokens, list_special_ids
@@ -27,7 +28,7 @@ from cahp.values import (
     report_progress,
     silent,
 )
-from cahp.values.head_roles import ROLES, HeadRoles, RoleAblation, find_targets, score_sequence, summarise
+from cahp.values.head_roles import FEWEST_SETS, ROLES, HeadRoles, RoleAblation, find_targets, score_sequence, summarise
 from cahp.values.statistics import half_interval
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ ABLATION = "ablation"
 
 #: Fewer different tokens are no random sequence.
 _FEWEST = 4
-#: Random sets of heads against which the heads of a role are removed: fewer could hardly reach p < 0.05.
+#: Most sets of other heads against which the heads of a role are removed.
 _SETS = 199
+#: Draws for each set that may be wanted: where there are so few that all of them are, each is drawn.
+_REDRAWN = 20
 #: Sets whose losses are kept together: an interrupted ablation goes on after them.
 _KEPT_TOGETHER = 32
 
@@ -297,10 +300,10 @@ Cached = Callable[[str, Callable[[], Floats]], Floats]
 
 
 def ablate_roles(model: HeadModel, roles: HeadRoles, *, cached: Cached, progress: Progress = silent) -> HeadRoles:
-    """Add the losses without the heads of each role, against random sets of heads of the same layers.
+    """Add the losses without the heads of each role, against sets of other heads of the same layers.
 
-    They are measured on sequences and questions that did not assign the roles. ``cached`` gets some masks at a time,
-    by a name that holds the masks and the loss.
+    A removed head is replaced by its mean output over the sequences, or questions, that assigned the roles; the losses
+    are measured on others. ``cached`` gets some masks at a time, by a name that holds the masks and the loss.
 
     Raises:
         ModelError: If it is not a causal language model, which alone has these losses.
@@ -310,82 +313,112 @@ def ablate_roles(model: HeadModel, roles: HeadRoles, *, cached: Cached, progress
             f"{model.card.id} has no loss by which ablation confirms roles: {model.card.no_next_token}; measure its "
             "roles without --ablate"
         )
-    texts, _ = ask_questions(model, CONFIRMING)
-    probes = {"copying": draw_copies(model, CONFIRMING), "retrieval": texts}
+    probes = {"copying": draw_copies(model, CONFIRMING), "retrieval": ask_questions(model, CONFIRMING)[0]}
+    assigning: dict[str, Sequence[Probe]] = {"copying": draw_copies(model), "retrieval": ask_questions(model)[0]}
     random = np.random.default_rng(CONFIRMING.seed)
     rows = []
     for place, name in enumerate(roles.scores):
         own = np.zeros((roles.layers, roles.heads), dtype=np.bool_)
         own.flat[list(roles.units(name))] = True
         # Also for roles that are not tested here: the sets of the others stay the same.
-        drawn = draw_within_layers(own, _SETS, random)
+        drawn, sets = draw_other_heads(own, _SETS, random)
         loss = ROLES[name].loss
-        if own.any() and probes[loss]:
-            removed = np.concatenate([np.zeros_like(own)[None], own[None], drawn])
-            different, numbers = np.unique(removed, axis=0, return_inverse=True)
-            watch = nest_progress(progress, place, len(roles.scores))
-            parts = np.array_split(~different, 1 + len(different) // _KEPT_TOGETHER)
-            losses = [
-                cached(
-                    f"{loss} {digest(keeps.tobytes())}",
-                    partial(_losses, model, probes[loss], keeps, nest_progress(watch, number, len(parts))),
-                )
-                for number, keeps in enumerate(parts)
-            ]
-            rows.append(_compare(name, own, np.concatenate(losses)[numbers.ravel()]))
+        if not own.any() or not probes[loss]:
+            continue
+        watch = nest_progress(progress, place, len(roles.scores))
+        keeps = ~np.concatenate([np.zeros_like(own)[None], own[None], drawn])
+        parts = np.array_split(keeps, 1 + len(keeps) // _KEPT_TOGETHER)
+        losses = []
+        for number, part in enumerate([*parts, ~own[None]]):
+            means = assigning[loss]
+            if number == len(parts):
+                means = ()
+            measure = partial(_losses, model, probes[loss], part, means, nest_progress(watch, number, 1 + len(parts)))
+            losses.append(cached(f"{loss} {len(means)} {digest(part.tobytes())}", measure))
+        rows.append(_compare(name, own, sets, np.concatenate(losses)))
     tested = [row for row in rows if row.p is not None]
     corrected = dict(zip([row.role for row in tested], holm_correction([row.p or 0 for row in tested]), strict=True))
     return replace(roles, ablations=tuple(replace(row, corrected=corrected.get(row.role)) for row in rows))
 
 
-def draw_within_layers(own: Bools, count: int, random: np.random.Generator) -> Bools:
-    """Draw ``count`` random sets ``(count, L, H)`` with as many heads of each layer as ``own (L, H)``.
+def draw_other_heads(own: Bools, most: int, random: np.random.Generator) -> tuple[Bools, int]:
+    """Draw sets ``(D, L, H)`` of as many heads of the same layers as ``own (L, H)``, without any of its heads.
 
-    They are drawn from all heads of the layer; none is drawn where ``own`` is the one possible set.
+    Each layer gives as many heads as it does to ``own``, as far as it has others; what is missing comes from any of
+    these layers. All sets are returned if there are at most so many, or else ``most`` random ones. Also return how many
+    there are.
     """
-    sizes = own.sum(axis=1)
-    if np.isin(sizes, (0, own.shape[1])).all():
-        count = 0
-    order = random.random((count, *own.shape)).argsort(axis=2)
-    return np.asarray(order < sizes[:, None])
+    free = ~own & own.any(axis=1, keepdims=True)
+    least = np.minimum(own.sum(axis=1), free.sum(axis=1))
+    # The coefficient of x^k is the number of sets with k heads more than the least of each layer.
+    ways = Polynomial([1])
+    for others, fewest in zip(free.sum(axis=1).tolist(), least.tolist(), strict=True):
+        ways *= Polynomial([comb(others, size) for size in range(fewest, others + 1)])
+    missing = own.sum() - least.sum()
+    if missing > ways.degree():
+        return np.zeros((0, *own.shape), dtype=np.bool_), 0
+    sets = round(ways.coef[missing])
+    order = np.where(free, random.random((_REDRAWN * most, *own.shape)), np.inf)
+    # The least of each layer comes before all others.
+    order[_rank(order) < least[:, None]] -= 1
+    drawn = (_rank(order.reshape(len(order), -1)) < own.sum()).reshape(order.shape)
+    if sets <= most:
+        drawn = np.unique(drawn, axis=0)
+    return drawn[:most], sets
 
 
-def _compare(role: str, own: Bools, losses: Floats) -> RoleAblation:
-    """Compare losses ``(2 + D, T)``: of the full model, without the heads of a role, and without each random set."""
-    full, without, *drawn = losses
-    width = own.shape[1]
-    sizes = own.sum(axis=1)
-    free = np.minimum(sizes, width - sizes)[sizes < width].sum()
-    sets = prod(comb(width, int(size)) for size in sizes)
+def _rank(values: Floats) -> Ints:
+    """Return the rank of each value along the last axis, from 0."""
+    return np.asarray(values.argsort(axis=-1).argsort(axis=-1))
+
+
+def _compare(role: str, own: Bools, sets: int, losses: Floats) -> RoleAblation:
+    """Compare losses ``(3 + D, T)``: of the full model, without the role's heads or each drawn set, and with zeros."""
+    full, without, *others, zero = losses
     rise = without - full
-    row = RoleAblation(role, int(own.sum()), _mean(rise), sets=sets, free_heads=int(free))
-    if not drawn:
+    row = RoleAblation(role, int(own.sum()), _mean(rise), _mean(zero - full), sets=sets)
+    if not others:
         return row
-    rises = np.array(drawn) - full
+    rises = np.array(others) - full
     random = rises.mean(axis=0)
+    means = rises.mean(axis=1)
+    row = replace(row, random=_mean(random), extra=_mean(rise - random), losses=tuple(means.round(5).tolist()))
+    if row.drawn < FEWEST_SETS:
+        return row
     # The share of sets with at least this rise, the role's own included.
-    higher = np.count_nonzero(rises.mean(axis=1) >= rise.mean() - 1e-12)
-    return replace(row, random=_mean(random), extra=_mean(rise - random), p=(1 + higher) / (1 + len(drawn)))
+    return replace(row, p=(1 + np.count_nonzero(means >= rise.mean() - 1e-12)) / (1 + row.drawn))
 
 
-def _losses(model: HeadModel, probes: Sequence[Probe], keeps: Bools, progress: Progress) -> Floats:
+def _losses(
+    model: HeadModel,
+    probes: Sequence[Probe],
+    keeps: Bools,
+    means: Sequence[Probe],
+    progress: Progress,
+) -> Floats:
     """The mean loss of each probe ``(M, T)`` under each mask, on tokens that can be known, in nats per token.
 
-    Progress counts the masks ``keeps (M, L, H)``.
+    Removed heads are replaced by their mean outputs on the probes ``means`` (empty: by zeros). Progress counts the
+    masks ``keeps (M, L, H)``.
     """
     import torch
 
+    from cahp.models.reading import average_outputs
     from cahp.models.vocabulary import read_tokens
     from cahp.tasks.answers import LOSS
 
     losses = np.zeros((len(keeps), len(probes)))
     batches = model.batches(from_ids(probe.ids for probe in probes))
     with torch.inference_mode():
+        fill = None
+        if means:
+            averages, _ = average_outputs(model, from_ids(probe.ids for probe in means), ABLATION, silent)
+            fill = [average.float() for average in averages]
         for number, keep in enumerate(keeps):
             progress(ABLATION, number, len(keeps))
             gates = model.gates(keep)
             for batch in batches:
-                hidden = model.logits(batch, states=True, gates=gates)
+                hidden = model.logits(batch, states=True, gates=gates, fill=fill)
                 for place, row in enumerate(batch.rows.tolist()):
                     asked = torch.as_tensor(probes[row].asked, device=model.device)
                     targets = batch.tensors["input_ids"][place, asked + 1]

@@ -401,6 +401,7 @@ class Estimate:
 # Below, because these modules need the names above.
 from cahp.values.head_roles import (  # noqa: E402
     ALPHA as ALPHA,
+    FEWEST_SETS as FEWEST_SETS,
     NO_ROLE as NO_ROLE,
     NOUNS as NOUNS,
     ROLES as ROLES,

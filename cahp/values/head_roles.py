@@ -23,6 +23,8 @@ NO_ROLE = "none"
 Loss = Literal["copying", "retrieval"]
 #: The probability that chance alone gives any head any role, or confirms any role, with all of them tested.
 ALPHA = 0.05
+#: The fewest sets of heads among which the least of p is ``ALPHA``: with the role's own they are 20.
+FEWEST_SETS = 19
 #: Shares of attention at which heads with a role are counted, to show what the required one decides.
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 #: Least share of attention on a place, and on tokens that are found by what they are: these heads attend to something
@@ -116,26 +118,34 @@ class RoleScores:
 
 @dataclass(frozen=True)
 class RoleAblation:
-    """The loss without the heads of a role, in nats per token, against random heads of the same layers.
+    """The loss without the heads of a role, in nats per token, against other heads of the same layers.
 
-    ``without`` and ``random`` are the rise of the loss above that of the full model, without ``heads`` heads (key-value
-    groups), and their paired difference is ``extra``; intervals are over sequences. ``random`` is the mean of random
-    sets with as many heads of each layer as the role.
+    ``without`` is the rise of the loss above that of the full model, with the mean output of each of the ``heads``
+    heads (key-value groups) in its place, and ``zero`` that with nothing in their place. ``random`` is the mean rise
+    without sets of as many other heads, and ``extra`` the paired difference of ``without`` from it; intervals are over
+    sequences.
 
-    A layer whose heads all have the role gives the same heads to each set, so a set can differ in ``free_heads`` heads.
-    ``sets`` is the number of possible sets, the role's own included. ``p`` is that of a permutation test within layers,
-    and ``corrected`` the same for the number of tested roles (Holm). None: no set can differ.
+    There are ``sets`` of as many heads of the same layers that hold none of the role's own (overlap 0). ``losses`` are
+    the rises of those that were removed: of all, if they are few. ``p`` is the share of sets with at least the role's
+    rise, itself included, and ``corrected`` the same for the number of tested roles (Holm). None: there are fewer than
+    ``FEWEST_SETS``, so it is not tested.
     """
 
     role: str
     heads: int
     without: Estimate
+    zero: Estimate
     random: Estimate | None = None
     extra: Estimate | None = None
     p: float | None = None
     corrected: float | None = None
     sets: int = 0
-    free_heads: int = 0
+    losses: tuple[float, ...] = ()
+
+    @property
+    def drawn(self) -> int:
+        """The number of sets that were removed."""
+        return len(self.losses)
 
     @property
     def confirmed(self) -> bool:

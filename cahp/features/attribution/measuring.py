@@ -76,19 +76,11 @@ class Baseline:
 
 def measure_baseline(model: HeadModel, inputs: Sequence[Item], *, data: str, progress: Progress = silent) -> Baseline:
     """Average the output of each head of ``model`` over the tokens of ``inputs``; one forward pass of each."""
-    from cahp.models import read_outputs
+    from cahp.models import average_outputs
 
-    totals = np.zeros((model.layers, model.projection(0).weight.shape[1]))
-    counts = np.zeros(model.layers, dtype=np.int64)
-
-    def add(layer: int, rows: Tensor) -> None:
-        # A layer that is used in many passes is seen in each of them.
-        totals[layer] += rows.sum(0).cpu().numpy()
-        counts[layer] += len(rows)
-
-    read_outputs(model, inputs, add, _BASELINE, progress)
-    means = (totals / counts[:, None]).astype(np.float16)
-    return Baseline(means, len(inputs), int(counts[0]), data)
+    means, tokens = average_outputs(model, model.tokenize(inputs), _BASELINE, progress)
+    stacked = np.array([mean.cpu().numpy() for mean in means])
+    return Baseline(stacked.astype(np.float16), len(inputs), tokens, data)
 
 
 def find_baseline(bench: Bench) -> Baseline:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cahp.run import MaskSubject, Measure, NoOptions, find_roles
 from cahp.show import Block, Line, Marks, Table, Text
-from cahp.values import ALPHA, NO_ROLE, NOUNS, ROLES, THRESHOLDS, Bools, HeadMask, HeadRoles
+from cahp.values import ALPHA, FEWEST_SETS, NO_ROLE, NOUNS, ROLES, THRESHOLDS, Bools, HeadMask, HeadRoles
 from cahp.words import number, percent
 
 if TYPE_CHECKING:
@@ -86,10 +86,16 @@ class Roles(Measure[HeadRoles]):
         if record.ablations:
             yield _list_ablations(record)
             yield Text(
-                "Other sequences than these assigned the roles. Random sets have as many heads of each layer as the "
-                "role, and may hold its own: where a role is not significant, this test cannot tell. Confirmed: p ≤ "
+                "Other sequences than these assigned the roles. A removed head is replaced by its mean output. Other "
+                "sets have as many heads of the same layers as the role, and none of its own. Confirmed: p ≤ "
                 f"{ALPHA:g} after Holm's correction, and the interval above 0."
             )
+            for one in record.ablations:
+                if one.p is None:
+                    yield Text(
+                        f"{NOUNS[one.role]} was not tested: p ≤ {ALPHA:g} needs {FEWEST_SETS} sets of as many other "
+                        f"{record.unit}s, and its layers have {one.sets}."
+                    )
 
     def to_json(self, record: HeadRoles) -> Any:
         """Return the roles by head and by layer."""
@@ -114,13 +120,13 @@ def _list_scores(roles: HeadRoles) -> Table:
 def _list_ablations(roles: HeadRoles) -> Table:
     rows = []
     for one in roles.ablations or ():
-        verdict = "not testable"
+        verdict = "not tested"
         if one.corrected is not None:
             word = "confirmed" if one.confirmed else "not significant"
             verdict = f"{word}, p = {number(one.corrected, 3)}"
-        differ = f"{one.free_heads} of {one.heads}, {one.sets:,} ways"
-        rows.append((NOUNS[one.role], one.without, one.random, one.extra, differ, verdict))
-    columns = ["role", "without its heads", "without random ones", "difference", "heads that can differ", "verdict"]
+        drawn = f"{one.drawn:,} of {one.sets:,}"
+        rows.append((NOUNS[one.role], one.without, one.zero, one.random, one.extra, drawn, verdict))
+    columns = ["role", "without its heads", "zeros", "without others", "difference", "sets (overlap 0)", "verdict"]
     return Table("Rise of the loss in nats per token", columns, rows, name="roles-ablation", closed=True)
 
 

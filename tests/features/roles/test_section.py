@@ -23,8 +23,9 @@ from cahp.stages import roles as stage
 from cahp.stages.similarity import attend
 from cahp.terminal.printing import run_lines
 from cahp.ui.session.opening import Source
-from cahp.values import Estimate
-from cahp.values.head_roles import NOUNS, ROLES, THRESHOLDS, RoleAblation
+from cahp.values import Estimate, holm_correction
+from cahp.values.head_roles import FEWEST_SETS, NOUNS, ROLES, THRESHOLDS, RoleAblation
+from cahp.words import number
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,11 +77,11 @@ def nats(value: float) -> Estimate:
 
 
 def test_an_ablation_is_confirmed_by_its_interval_and_its_corrected_p_value() -> None:
-    compared = RoleAblation("induction", 7, nats(9), nats(2), nats(7), p=0.01, corrected=0.04, sets=729, free_heads=6)
+    compared = RoleAblation("induction", 7, nats(9), nats(9), nats(2), nats(7), p=0.01, corrected=0.04, sets=80)
     assert compared.confirmed
     assert not replace(compared, extra=Estimate(1, (-0.1, 2.1), 6, "nats")).confirmed
     assert not replace(compared, corrected=0.06).confirmed
-    assert not RoleAblation("first", 6, nats(9), sets=1).confirmed
+    assert not RoleAblation("first", 6, nats(9), nats(9)).confirmed
 
 
 def test_the_guide_states_the_roles_that_ship() -> None:
@@ -103,6 +104,32 @@ def test_the_guide_states_the_roles_that_ship() -> None:
         assert f"{kept[role].kept} of {kept[role].count} {units}" in page
 
 
+def test_the_guide_states_what_ablation_confirms_and_the_losses_tell_it_again() -> None:
+    roles = stored_roles(Source.open(bundled.RUNS["smollm2"]).bench.resources, ablate=True)
+    rows = []
+    p_values = {}
+    for one in roles.ablations:
+        cells = [NOUNS[one.role]]
+        estimates = (one.without, one.zero, one.random, one.extra)
+        cells += ["" if estimate is None else write_nats(estimate) for estimate in estimates]
+        word = "not tested" if one.corrected is None else number(one.corrected, 3)
+        rows.append(f"| {' | '.join([*cells, f'{one.drawn} of {one.sets}', word])} |".replace("|  |  |", "| | |"))
+        if one.losses:
+            assert np.mean(one.losses) == pytest.approx(one.random.value, abs=1e-5)
+        if one.drawn >= FEWEST_SETS:
+            p_values[one.role] = (1 + np.sum(np.array(one.losses) >= one.without.value)) / (1 + one.drawn)
+        assert one.p == p_values.get(one.role)
+    assert guide.marked("ablations").splitlines()[2:] == rows
+    corrected = dict(zip(p_values, holm_correction(list(p_values.values())), strict=True))
+    assert {one.role: one.corrected for one in roles.ablations if one.confirmed} == corrected
+    assert len(corrected) == 3
+
+
+def write_nats(estimate: Estimate) -> str:
+    low, high = estimate.ci95
+    return f"{number(estimate.value, 2)} [{number(low, 2)}, {number(high, 2)}]"
+
+
 def test_roles_prints_a_grid_with_evidence_and_its_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = copying.save_copying_model(tmp_path / "model")
     answer = call("roles", model, "--device", "cpu", "--json")
@@ -114,11 +141,11 @@ def test_roles_prints_a_grid_with_evidence_and_its_document(tmp_path: Path, monk
     lines = call("roles", model, "--device", "cpu", "--ablate").out.splitlines()
     assert lines[0].startswith("  3 of 4 heads have a role")
     assert lines[3].split() == ["0", "prev", "1st"]
-    scores, ablation = [line for line in lines if line.startswith("  induction ")]
+    scores, ablation, why = [line for line in lines if line.startswith("  induction ")]
     assert scores.split()[-6:] == ["1", "1*", "1", "1", "1", "1"]
-    # One of the two heads of its layer: every second set is its own.
-    assert "1 of 1, 2 ways  " in ablation
-    assert "  not significant, p = " in ablation
+    assert "  1 of 1  " in ablation
+    assert ablation.endswith("  not tested")
+    assert why == "  induction was not tested: p ≤ 0.05 needs 19 sets of as many other heads, and its layers have 1."
     again = cahp.roles(model, device="cpu")
     assert again.names == copying.ROLES
     assert repr(again) == "2 x 2 heads: 1 induction, 1 previous token, 1 first token, 1 no role"

@@ -189,13 +189,12 @@ def test_an_interrupted_ablation_goes_on_where_it_was(tmp_path: Path, monkeypatc
     monkeypatch.setattr(stage, "_KEPT_TOGETHER", 3)
     with pytest.raises(Cancelled):
         find_roles(fakes.resources(card, store), ablate=True)
-    # The full model, and the two sets of each role, in two parts.
+    # The full model and the two sets of each role in two parts, and its heads again with zeros in their place.
     assert measured == [2, 1]
     roles = find_roles(fakes.resources(card, store), ablate=True)
-    # The sets of the third role are those of the second: they are in the same layer.
-    assert measured == [2, 1, 1, 2, 1]
+    assert measured == [2, 1, 1, 1, *[2, 1, 1] * 2]
     assert [one.role for one in roles.ablations or ()] == ["induction", "previous", "first"]
-    assert all(one.corrected is not None for one in roles.ablations or ())
+    assert [one.drawn for one in roles.ablations or ()] == [1, 1, 1]
     assert stored_roles(fakes.resources(card, store), ablate=True) == roles
 
 

@@ -25,7 +25,7 @@ from cahp.stages.roles import (
     ablate_roles,
     ask_questions,
     draw_copies,
-    draw_within_layers,
+    draw_other_heads,
     measure_roles,
 )
 from cahp.values import Bools, Floats, Progress
@@ -53,17 +53,22 @@ def test_heads_that_were_set_by_hand_have_their_roles(found: HeadRoles) -> None:
     assert found.scores["induction"].n == 16
 
 
-def test_ablation_removes_a_role_s_heads_and_random_ones_of_their_layers(copier: HeadModel, found: HeadRoles) -> None:
+def test_ablation_removes_a_role_s_heads_and_others_of_their_layers(copier: HeadModel, found: HeadRoles) -> None:
     assert found.ablations is None
     ablations = {one.role: one for one in ablate_roles(copier, found, cached=compute).ablations or ()}
     assert list(ablations) == ["induction", "previous", "first"]
     induction = ablations["induction"]
-    # Without its induction head it repeats the token that it reads.
+    # Without its induction head it repeats the token that it reads, whatever constant is in its place.
     assert induction.without.value > 5
-    # Its layer has one other head, which does nothing: every second set is its own, so nothing is confirmed.
-    assert (induction.sets, induction.free_heads) == (2, 1)
-    assert induction.p == pytest.approx(0.5, abs=0.1)
-    assert not induction.confirmed
+    assert induction.zero.value > 5
+    # The layer's only other head, which does nothing.
+    assert induction.random is not None
+    assert induction.random.value == pytest.approx(0, abs=0.01)
+    assert (induction.sets, induction.drawn) == (1, 1)
+    # One set cannot reach p = 0.05.
+    assert (induction.p, induction.corrected, induction.confirmed) == (None, None, False)
+    # The head that attends to the first token writes the same at each query, as its mean does.
+    assert ablations["first"].without.value == pytest.approx(0, abs=1e-3)
 
 
 def test_a_role_is_confirmed_where_hardly_a_set_costs_more(copier: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +78,7 @@ def test_a_role_is_confirmed_where_hardly_a_set_costs_more(copier: HeadModel, mo
     roles = copying.roles_of(*names.ravel(), heads=8)
     own = (names == "induction").sum()
 
-    def count(model: HeadModel, probes: list[Probe], keeps: Bools, progress: Progress) -> Floats:
+    def count(model: HeadModel, probes: list[Probe], keeps: Bools, means: list[Probe], progress: Progress) -> Floats:
         # The loss is the number of removed induction heads, and differs a little between sequences.
         removed = np.zeros((len(keeps), 1))
         if not keeps.all():
@@ -83,29 +88,41 @@ def test_a_role_is_confirmed_where_hardly_a_set_costs_more(copier: HeadModel, mo
     monkeypatch.setattr("cahp.stages.roles._losses", count)
     ablations = {one.role: one for one in ablate_roles(copier, roles, cached=compute).ablations or ()}
     induction = ablations["induction"]
-    # 28 pairs in each of two layers, of which one is the role's own.
-    assert (induction.heads, induction.sets) == (own, 28**2)
-    assert induction.p == 0.005
-    assert induction.corrected == 0.01
+    # 15 pairs of other heads in each of two layers.
+    assert (induction.heads, induction.sets, induction.drawn) == (own, 15**2, 199)
+    assert (induction.p, induction.random.value) == (0.005, 0)
+    # Neither the seven sets of the previous-token head nor the first-token heads take a share of the correction.
+    assert induction.corrected == 0.005
     assert induction.confirmed
-    # Random pairs have a quarter of the two heads of each layer.
-    assert induction.random.value == pytest.approx(2 * 2 / 4, abs=0.2)
-    assert ablations["previous"].p == 1.0
-    assert not ablations["previous"].confirmed
-    first = ablations["first"]
-    assert (first.sets, first.p, first.confirmed, first.free_heads) == (1, None, False, 0)
+    tested = [(one.sets, one.p, one.confirmed) for one in (ablations["previous"], ablations["first"])]
+    assert tested == [(7, None, False), (0, None, False)]
 
 
-def test_random_sets_have_as_many_heads_of_each_layer_as_the_role() -> None:
-    own = np.zeros((4, 3), dtype=np.bool_)
-    own[1, 0] = own[2, 1:] = own[3] = True
-    found = draw_within_layers(own, 199, np.random.default_rng(0))
-    assert found.shape == (199, 4, 3)
-    assert (found.sum(axis=2) == [0, 1, 2, 3]).all()
-    # Three heads of layer 1, three pairs of layer 2, and no other choice in layer 3.
-    assert found.mean(axis=0)[1:3] == pytest.approx(np.array([[1 / 3] * 3, [2 / 3] * 3]), abs=0.12)
-    assert len(np.unique(found.reshape(199, -1), axis=0)) == 9
-    assert len(draw_within_layers(np.ones((2, 2), dtype=np.bool_), 199, np.random.default_rng(0))) == 0
+@pytest.mark.parametrize(
+    ("counts", "sets", "by_layer"),
+    [
+        # All sets, with as many heads of each layer.
+        ([1, 0, 1], 4, {(1, 0, 1)}),
+        # Layer 1 has one other head, so layer 0 or layer 2 gives both of theirs.
+        ([1, 2, 1], 4, {(2, 1, 1), (1, 1, 2)}),
+        # Layers whose heads mostly have the role.
+        ([3, 0, 1], 0, set()),
+    ],
+)
+def test_sets_hold_other_heads_of_the_same_layers(counts: list[int], sets: int, by_layer: set[tuple[int]]) -> None:
+    own = np.arange(3) < np.array(counts)[:, None]
+    drawn, number = draw_other_heads(own, 199, np.random.default_rng(0))
+    assert len(drawn) == number == sets
+    assert not (drawn & own).any()
+    assert {tuple(one) for one in drawn.sum(axis=2).tolist()} == by_layer
+
+
+def test_random_sets_are_drawn_where_there_are_many() -> None:
+    own = np.arange(8) < np.array([3, 3, 3])[:, None]
+    drawn, number = draw_other_heads(own, 199, np.random.default_rng(0))
+    # Triples of five heads in each layer.
+    assert (len(drawn), number) == (199, 1000)
+    assert drawn.mean(axis=0)[1] == pytest.approx([0] * 3 + [3 / 5] * 5, abs=0.12)
 
 
 def test_other_sequences_confirm_roles_than_assign_them(copier: HeadModel) -> None:
