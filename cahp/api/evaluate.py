@@ -67,7 +67,7 @@ def evaluate(
             the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
             options (None: the model of the mask).
         data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
-        mask: A head mask or its file (None: evaluate the full model only).
+        mask: A head mask, its array, a dict of kept heads, or its file (None: evaluate the full model only).
         force: Use a mask that was made for another model.
         progress, yes, store: See ``cahp.prune``.
         **options: The options of ``cahp evaluate``, by the names of ``cahp.Settings``.
@@ -163,7 +163,7 @@ def latency(
         model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
             the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
             options (None: the model of the mask).
-        mask: A head mask or its file (None: that of the run).
+        mask: A head mask, its array, a dict of kept heads, or its file (None: that of the run).
         force: Use a mask that was made for another model.
         batch: Number of texts per batch (None: 8; a causal language model: 1).
         length: Number of tokens per text (None: 64; a causal language model: 128, 1,024 and 4,096, as far as the time
@@ -291,7 +291,7 @@ _ARGUMENTS = """
             the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
             options (None: the model of the mask).
         data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
-        mask: A head mask or its file (None: measure the full model only).
+        mask: A head mask, its array, a dict of kept heads, or its file (None: measure the full model only).
         force: Use a mask that was made for another model.
         recover: Also measure the model after this recovery, such as ``refit`` (None: as the ``Settings`` say).
         progress, yes, store: See ``cahp.prune``.

@@ -72,7 +72,7 @@ def recover(
             the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
             options (None: the model of the mask).
         data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
-        mask: A head mask or its file (None: that of the run).
+        mask: A head mask, its array, a dict of kept heads, or its file (None: that of the run).
         out: The folder to write to.
         force: Use a mask that was made for another model.
         recover: The recovery; see ``cahp.recoveries`` (None: that of the ``Settings``, else ``"auto"``).
@@ -138,7 +138,7 @@ def export(
             the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
             options (None: the model of the mask).
         data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
-        mask: A head mask or its file (None: that of the run).
+        mask: A head mask, its array, a dict of kept heads, or its file (None: that of the run).
         out: The folder to write to; of a mask, also the name of its file.
         force: Use a mask that was made for another model.
         format: Name of the format; an unknown name lists all formats.

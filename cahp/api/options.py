@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 Name = str | PathLike[str]
 #: A run or a model: its name, or a finished run, or settings that name the model.
 AnyModel = Name | Settings | Run
-#: A head mask, its array ``(layers, heads)``, or its file.
-AnyMask = HeadMask | NDArray[Any] | Name
+#: A head mask, its array ``(layers, heads)``, the kept heads of each layer, a finished run, or its file.
+AnyMask = HeadMask | NDArray[Any] | Mapping[Any, Any] | Run | Name
 
 
 class Tabular(Protocol):
@@ -230,7 +230,7 @@ def find_model(mask: AnyMask | None) -> str:
     raise MaskError("the mask does not say which model it is for; name the model, too")
 
 
-def read_mask_for(card: ModelCard, mask: AnyMask | None, *, force: bool = False) -> GivenMask:
+def read_mask_for(card: ModelCard, mask: object, *, force: bool = False) -> GivenMask:
     """Read a mask for the model of ``card``, given as such or as a file.
 
     ``force`` allows a mask that was made for another model, with a notice. A file without a digest of its model is
@@ -243,15 +243,26 @@ def read_mask_for(card: ModelCard, mask: AnyMask | None, *, force: bool = False)
         raise MaskError("which heads? name the folder of a run, or a mask with --mask")
     contents: Fields = {}
     notices: tuple[str, ...] = ()
-    if isinstance(mask, np.ndarray):
+    if isinstance(mask, Run):
+        mask = mask.mask
+    elif isinstance(mask, np.ndarray):
         mask = HeadMask(mask)
+    elif isinstance(mask, Mapping):
+        keep = np.zeros((card.layers, card.heads))
+        try:
+            for layer, kept in mask.items():
+                keep[int(layer), list(kept)] = 1
+        except (IndexError, TypeError, ValueError):
+            raise MaskError(f"{card.id} has {keep.shape} heads; list those that stay, such as {{0: [1, 3]}}") from None
+        mask = HeadMask(keep)
     elif isinstance(mask, str | PathLike):
         # Read once, because it may be a pipe.
         data = read_mask_bytes(Path(mask))
         mask = read_mask(data, layers=card.layers, heads=card.heads)
         contents = read_mask_record(data)
     if not isinstance(mask, HeadMask):
-        raise MaskError(f"a mask is a HeadMask, an array (layers, heads) or a file, not {name_type(mask)}")
+        kinds = "HeadMask, an array (layers, heads), a dict of kept heads, a run or a file"
+        raise MaskError(f"a mask is a {kinds}, not {name_type(mask)}")
     mask.check_fits(card.layers, card.heads, card.id)
     made_for = contents.get("model", card.id)
     digest = contents.get("model_sha256")

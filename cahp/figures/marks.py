@@ -59,8 +59,7 @@ def ink(*, dark: bool) -> Ink:
 def blend(colour: str, ground: str, share: float) -> str:
     """Mix a ``share`` of a colour with a ground, both ``#rrggbb``."""
     channels = zip(bytes.fromhex(colour[1:]), bytes.fromhex(ground[1:]), strict=True)
-    mixed = [round(share * over + (1 - share) * under) for over, under in channels]
-    return f"#{bytes(mixed).hex()}"
+    return f"#{bytes([round(share * over + (1 - share) * under) for over, under in channels]).hex()}"
 
 
 #: A legend in a row above the figure, with symbols of one size.

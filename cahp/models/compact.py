@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
     AttentionInterface,
@@ -39,7 +39,7 @@ SCHEMA = "cahp.compact/2"
 #: Arguments of a call by name.
 Keywords = dict[str, Any]
 #: The states of bypasses by layer, and the number of tokens that each has seen.
-States = dict[int, tuple[torch.Tensor, int]]
+States = dict[int, tuple[Tensor, int]]
 #: The start of the name under which transformers finds an attention function that leaves out cut heads.
 _SELECTING = "cahp_selecting_"
 #: The names of the cache of keys and values among the arguments of attention modules.
@@ -104,7 +104,7 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     return network.eval()
 
 
-def _set_weights(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
+def _set_weights(network: nn.Module, name: str, tensor: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     module = network.get_submodule(path)
     current = getattr(module, leaf, None)
@@ -112,7 +112,7 @@ def _set_weights(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
         # A recovery may add a bias to output projections that have none.
         module.bias = nn.Parameter(tensor)
         return
-    if not isinstance(current, torch.Tensor):
+    if not isinstance(current, Tensor):
         raise ValueError(f"the weights contain {name}, which the model does not have")  # noqa: TRY004
     if current.shape == tensor.shape:
         # In place, so that shared weights stay shared.
@@ -172,20 +172,18 @@ def _without_heads(module: Any, *args: Any, **kwargs: Any) -> Any:
     return (result, *[None] * (entries - 1))
 
 
-def _intercept(module: Any, entering: torch.Tensor) -> torch.Tensor:
-    out: torch.Tensor = module.bias.expand(*entering.shape[:-1], -1)
+def _intercept(module: Any, entering: Tensor) -> Tensor:
+    out: Tensor = module.bias.expand(*entering.shape[:-1], -1)
     return out
 
 
 class CountingLayer(DynamicLayer):  # type: ignore[misc]
     """The cache of an attention without heads: it holds no numbers, and knows how many tokens have passed."""
 
-    keys: torch.Tensor
+    keys: Tensor
     is_initialized: bool
 
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Count further tokens: both tensors have a size of 0."""
         if self.is_initialized:
             key_states = torch.cat([self.keys, key_states], dim=-2)
@@ -207,7 +205,7 @@ def _find_cache(arguments: Keywords) -> Any:
     return next((arguments[name] for name in _CACHES if arguments.get(name) is not None), None)
 
 
-def _count_tokens(module: Any, arguments: Keywords, hidden: torch.Tensor) -> None:
+def _count_tokens(module: Any, arguments: Keywords, hidden: Tensor) -> None:
     """Count the tokens in a cache: its first layer tells the positions of the next ones."""
     cache = _find_cache(arguments)
     layers = getattr(cache, "layers", None)
@@ -248,9 +246,7 @@ def _without_planes(module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) 
     return bound.args, bound.kwargs
 
 
-def selected(
-    module: nn.Module, query: torch.Tensor, key: torch.Tensor, options: Keywords
-) -> tuple[torch.Tensor, torch.Tensor, Keywords]:
+def selected(module: nn.Module, query: Tensor, key: Tensor, options: Keywords) -> tuple[Tensor, Tensor, Keywords]:
     """Remove the heads that were cut out of values from queries, keys and a bias on scores that still have all.
 
     ``module.cahp_selects`` holds the number of units before the cut, the query heads of each, and the kept units.
@@ -303,11 +299,11 @@ class Words:
     ``mask`` (b, m + n) is 0 for padding and counts the ``m`` tokens that a cache holds (None: all are real).
     """
 
-    def __init__(self, mask: torch.Tensor | None) -> None:
+    def __init__(self, mask: Tensor | None) -> None:
         self._mask = mask
-        self._decays: dict[tuple[int, bool], torch.Tensor] = {}
+        self._decays: dict[tuple[int, bool], Tensor] = {}
 
-    def check(self, hidden: torch.Tensor, seen: int) -> None:
+    def check(self, hidden: Tensor, seen: int) -> None:
         """Check that ``hidden`` states and the ``seen`` tokens of a cache are those of the mask.
 
         Raises:
@@ -318,20 +314,20 @@ class Words:
         if self._mask.ndim != 2 or self._mask.shape[1] != seen + hidden.shape[1]:
             raise ValueError("a bypass needs the mask of all tokens (b, n), and a cache that it has filled itself")
 
-    def real(self, hidden: torch.Tensor) -> torch.Tensor:
+    def real(self, hidden: Tensor) -> Tensor:
         """Return 1 for real tokens and 0 for padding, ``(b, n, 1)``, for hidden states ``(b, n, width)``."""
         if self._mask is None:
             return hidden.new_ones(*hidden.shape[:2], 1)
         return self._mask[:, -hidden.shape[1] :, None].to(hidden.dtype)
 
-    def counts(self, hidden: torch.Tensor, past: int) -> torch.Tensor:
+    def counts(self, hidden: Tensor, past: int) -> Tensor:
         """Return the number of real tokens up to each one, ``(b, n, 1)``, with those of ``past`` ones in a cache."""
         if self._mask is None:
             return self.real(hidden).cumsum(1) + past
         total = self._mask.to(hidden.dtype).cumsum(1)
         return total[:, -hidden.shape[1] :, None].clamp(min=1)
 
-    def decays(self, hidden: torch.Tensor, span: int, *, causal: bool) -> torch.Tensor:
+    def decays(self, hidden: Tensor, span: int, *, causal: bool) -> Tensor:
         """Return the weights ``(n, n)`` of an exponential mean: those of one token's mean are a row."""
         name = span, causal
         if name not in self._decays:
@@ -347,8 +343,8 @@ class Words:
 
 
 def mix_words(
-    parts: Sequence[torch.Tensor], words: Words, *, causal: bool, past: torch.Tensor | None = None, seen: int = 0
-) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    parts: Sequence[Tensor], words: Words, *, causal: bool, past: Tensor | None = None, seen: int = 0
+) -> tuple[list[Tensor], Tensor | None]:
     """Return what a bypass sees of the words, and its state after them.
 
     ``parts`` are functions of each token ``(b, n, width)``, 0 at padding: that of the token itself; of the one before;
@@ -392,14 +388,14 @@ class Bypass(nn.Module):
     attention, ``up (out, rank)`` writes their sum. ``place`` tells the layers apart in a cache.
     """
 
-    def __init__(self, down: torch.Tensor, up: torch.Tensor, *, place: int, causal: bool) -> None:
+    def __init__(self, down: Tensor, up: Tensor, *, place: int, causal: bool) -> None:
         super().__init__()
         self.down = nn.Parameter(down, requires_grad=False)
         self.up = nn.Parameter(up, requires_grad=False)
         self.place = place
         self.causal = causal
 
-    def forward(self, hidden: torch.Tensor, words: Words, cache: Any) -> torch.Tensor:
+    def forward(self, hidden: Tensor, words: Words, cache: Any) -> Tensor:
         """Return its output ``(b, n, out)`` for hidden states ``(b, n, hidden)``; a ``cache`` holds its state."""
         read = nn.functional.linear(hidden * words.real(hidden), self.down.flatten(0, 1))
         parts = read.chunk(len(self.down), dim=-1)
@@ -426,12 +422,12 @@ class _KeepsStates:
     def _select(self, rows: Any) -> None:
         self.cahp_states = {place: (rows(state), seen) for place, (state, seen) in self.cahp_states.items()}
 
-    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+    def reorder_cache(self, beam_idx: Tensor) -> None:
         """Take other rows of the batch, as a beam search does."""
         super().reorder_cache(beam_idx)  # type: ignore[misc]
         self._select(lambda state: state.index_select(0, beam_idx.to(state.device)))
 
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
+    def batch_select_indices(self, indices: Tensor) -> None:
         """Take some rows of the batch."""
         super().batch_select_indices(indices)  # type: ignore[misc]
         self._select(lambda state: state[indices])
@@ -467,17 +463,17 @@ def keep_states(cache: Any) -> States:
 
 #: The words that are being read, and the output of the bypass of the layer that is being computed.
 _words: ContextVar[Words] = ContextVar("cahp_words", default=Words(None))  # noqa: B039 - never changed
-_beside: ContextVar[torch.Tensor | None] = ContextVar("cahp_beside", default=None)
+_beside: ContextVar[Tensor | None] = ContextVar("cahp_beside", default=None)
 
 
-def read_words(mask: torch.Tensor | None) -> None:
+def read_words(mask: Tensor | None) -> None:
     """State which tokens of the next batch are real; a network whose layers run one by one does not state it."""
     _words.set(Words(mask))
 
 
-def entering(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
+def entering(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """Return the hidden states among the arguments of an attention module."""
-    hidden: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    hidden: Tensor = args[0] if args else kwargs["hidden_states"]
     return hidden
 
 
@@ -502,7 +498,7 @@ def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: Keywords
     _beside.set(module.cahp_bypass(entering(args, kwargs), _words.get(), _find_cache(kwargs)))  # type: ignore[operator]
 
 
-def _after_output(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+def _after_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
     beside = _beside.get()
     assert beside is not None
     return output + beside

