@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.tasks.answers import Evaluation
-from cahp.values import Bools, Estimate, Floats, Interval, Ints, JsonObject, Unit
+from cahp.values import Bools, Estimate, Floats, Interval, Ints, JsonObject, Names, Unit
 
 #: The models that a run evaluates: with all heads, without the pruned ones, and recovered after pruning.
 STATES = ("full", "pruned", "recovered")
@@ -342,7 +342,7 @@ HEADLINES = tuple(sorted((row for row in OUTCOMES.values() if row.headline), key
 _FIELDS = {"accuracy": "accuracy", "macro_f1": "macro_f1", "loss": "nll", "agreement": "agreement"}
 
 
-def list_further() -> tuple[str, ...]:
+def list_further() -> Names:
     """List the outcomes that neither ``metrics`` nor ``delta`` of a file hold; those of tokens come last."""
     further = [row for row in OUTCOMES.values() if row.name not in (*_FIELDS.values(), "accuracy_change")]
     return tuple(row.name for row in sorted(further, key=lambda row: row.needs == "tokens"))

@@ -41,7 +41,7 @@ from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_spli
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
-from cahp.values import HeadMask, Input, JsonObject, OptionError, Progress
+from cahp.values import HeadMask, Input, JsonObject, Notices, OptionError, Progress
 from cahp.values.head_roles import HeadRoles
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def evaluate(
         card = identify_model(settings)
         prompt_notices = check_classifier(settings, card)
         keep = None
-        mask_notices: tuple[str, ...] = ()
+        mask_notices: Notices = ()
         if mask is not None:
             given = read_mask_for(card, mask, force=force)
             keep = given.mask

@@ -28,7 +28,7 @@ from cahp.models.cards import ModelCard
 from cahp.run.prune import Run
 from cahp.run.settings import BOUNDS, OF_DATA, OF_NUMBER, Settings, describe, flags
 from cahp.terminal.progress import Reporter, bars
-from cahp.values import CahpError, Fields, HeadMask, JsonObject, MaskError, OptionError, Progress, name_type
+from cahp.values import CahpError, Fields, HeadMask, JsonObject, MaskError, Notices, OptionError, Progress, name_type
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -205,7 +205,7 @@ class GivenMask:
 
     mask: HeadMask
     content: Fields = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
+    notices: Notices = ()
 
 
 def find_model(mask: AnyMask | None) -> str:
@@ -242,7 +242,7 @@ def read_mask_for(card: ModelCard, mask: object, *, force: bool = False) -> Give
     if mask is None:
         raise MaskError("which heads? name the folder of a run, or a mask with --mask")
     contents: Fields = {}
-    notices: tuple[str, ...] = ()
+    notices: Notices = ()
     if isinstance(mask, Run):
         mask = mask.mask
     elif isinstance(mask, np.ndarray):

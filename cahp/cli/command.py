@@ -22,7 +22,7 @@ from cahp.output import Mark, Output
 from cahp.run.settings import Section, Setting, Settings, describe, flags, to_arguments, to_text
 from cahp.store import Store
 from cahp.terminal import progress
-from cahp.values import Fields, JsonObject, OptionError
+from cahp.values import Fields, JsonObject, Names, OptionError
 from cahp.words import encodable
 
 Made = TypeVar("Made")
@@ -45,7 +45,7 @@ class Option:
     help: str
     kind: type = str
     default: Any = None
-    flags: tuple[str, ...] = ()
+    flags: Names = ()
     low: float | None = None
     high: float | None = None
     fills: bool = False
@@ -168,7 +168,7 @@ class Call:
     no_cache: bool = False
     yes: bool = False
     #: The fields of the settings that the command takes.
-    fields: tuple[str, ...] = field(default=(), compare=False)
+    fields: Names = field(default=(), compare=False)
 
     @property
     def given(self) -> JsonObject:

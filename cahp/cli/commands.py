@@ -34,7 +34,7 @@ from cahp.run.settings import COLUMNS, describe, to_arguments
 from cahp.run.show import show_latency
 from cahp.show import terminal
 from cahp.terminal import printing
-from cahp.values import Fields, HeadMask, Input, OptionError
+from cahp.values import Fields, HeadMask, Input, Names, OptionError
 
 MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
 #: A number of texts whose default belongs to the command.
@@ -72,7 +72,7 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
 
     if sweep and out is None:
         raise OptionError("--sweep measures all budgets for the folder of a run; name the folder with --out")
-    names: tuple[str, ...] = ()
+    names: Names = ()
     if out is not None:
         names = files(table=sweep)
     with optional_folder(out, force, names, MARK) as output:

@@ -22,7 +22,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import ModelRecord
 from cahp.run.resources import SplitRecord
 from cahp.tasks.answers import WindowProtocol
-from cahp.values import Bools, Fields, Floats
+from cahp.values import Bools, Fields, Floats, Names, Notices
 
 SCHEMA = "cahp.compare/1"
 #: More heads than any model has.
@@ -46,7 +46,7 @@ class DataRecords:
     """
 
     id: str
-    classes: tuple[str, ...]
+    classes: Names
     select: tuple[SeedSample, ...]
     eval: SplitRecord
     steer: SplitRecord | None
@@ -121,7 +121,7 @@ class ComparisonDocument:
     estimate: Fields
     timings: Mapping[str, float | None]
     test_opened: int
-    notices: tuple[str, ...]
+    notices: Notices
     versions: Mapping[str, str]
     command: str | None
     cells: tuple[CellRecord, ...]
@@ -155,12 +155,12 @@ class ComparisonDocument:
         return tuple(self.settings["seeds"])
 
     @property
-    def recoveries(self) -> tuple[str, ...]:
+    def recoveries(self) -> Names:
         """The recoveries, in the order of the plan."""
         return tuple(self.settings["recoveries"])
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def parts(self) -> Names:
         """The evaluated parts: ``eval``, and ``report`` if the comparison reports on the test split."""
         return ("eval", "report") if self.data.report else ("eval",)
 

@@ -14,7 +14,7 @@ from cahp.methods.complementary import Complementary
 from cahp.methods.shared.registry import Facts, Method, name_of
 from cahp.recoveries import COMPARED, RECOVERIES
 from cahp.run.settings import Settings, key_fields
-from cahp.values import BudgetError, Fields, HasHeads, JsonObject, OptionError, check_known
+from cahp.values import BudgetError, Fields, HasHeads, JsonObject, Names, Notices, OptionError, check_known
 
 #: The method that the others are compared with, if it takes part.
 REFERENCE = Complementary.name
@@ -46,14 +46,14 @@ class Plan:
     """
 
     settings: Settings
-    methods: tuple[str, ...]
-    budgets: tuple[str, ...]
+    methods: Names
+    budgets: Names
     seeds: tuple[int, ...]
-    recoveries: tuple[str, ...] = ("none",)
+    recoveries: Names = ("none",)
     tries: int = 1
     draws: int | None = None
-    trained: tuple[str, ...] | None = None
-    trained_budgets: tuple[str, ...] | None = None
+    trained: Names | None = None
+    trained_budgets: Names | None = None
 
     def __post_init__(self) -> None:
         if self.settings.precision != "float32":
@@ -152,7 +152,7 @@ class Cell:
     seed: int
     noise: int
     draw: int = 0
-    recoveries: tuple[str, ...] = ("none",)
+    recoveries: Names = ("none",)
 
 
 def split_minimum(name: str) -> tuple[str, int | None]:
@@ -179,7 +179,7 @@ def _random_seed(name: str, seed: int, draw: int) -> int:
     return int(np.random.SeedSequence([seed, draw, *split_minimum(name)[0].encode()]).generate_state(1)[0])
 
 
-def without_labels(plan: Plan) -> tuple[Plan, tuple[str, ...]]:
+def without_labels(plan: Plan) -> tuple[Plan, Notices]:
     """Return the plan for text without labels, and a notice that names what was left out because it needs labels.
 
     Raises:
@@ -215,19 +215,19 @@ class Preset:
     those that train gates only if ``learned``. The other fields are those of ``Plan`` and its settings.
     """
 
-    budgets: tuple[str, ...]
+    budgets: Names
     limit: int
     eval_limit: int
-    recoveries: tuple[str, ...] = ("none", "refit")
+    recoveries: Names = ("none", "refit")
     seeds: tuple[int, ...] = _FIVE_SEEDS
     draws: int | None = None
     learned: bool = False
-    named: tuple[str, ...] = ()
-    trained: tuple[str, ...] | None = None
-    trained_budgets: tuple[str, ...] | None = None
+    named: Names = ()
+    trained: Names | None = None
+    trained_budgets: Names | None = None
 
     @property
-    def methods(self) -> tuple[str, ...]:
+    def methods(self) -> Names:
         """Its methods, as they are registered now, the reference first."""
         if self.named:
             return self.named
@@ -316,7 +316,7 @@ def make_plan(
     return Plan(replace(settings, **sizes), tries=tries, **parts)
 
 
-def read_items(option: Listed) -> tuple[str, ...]:
+def read_items(option: Listed) -> Names:
     """Return the items of a ``ListOption``."""
     if isinstance(option, str | int):
         option = [item.strip() for item in str(option).split(",")]

@@ -21,7 +21,7 @@ from cahp.files import json_text, plain_json
 from cahp.outcomes import OUTCOMES
 from cahp.output import AnyFolder, Mark, Output
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.values import CahpError, Estimate, JsonObject
+from cahp.values import CahpError, Estimate, JsonObject, Names
 from cahp.words import counted, first_line
 
 FILE = "compare.json"
@@ -48,7 +48,7 @@ class SplitResults:
     summary: Summary
     part: str
     outcome: str
-    outcomes: tuple[str, ...]
+    outcomes: Names
     means: Mapping[tuple[str, str, int], Mean]
     areas: Mapping[tuple[str, str], Area]
     tests: Verdicts
@@ -80,7 +80,7 @@ class SplitResults:
         return self.summary.against
 
     @property
-    def by_cost(self) -> tuple[str, ...]:
+    def by_cost(self) -> Names:
         """The recoveries, the cheapest first."""
         return tuple(name for name in RECOVERIES if name in self.document.recoveries)
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
-from cahp.values import Estimate, Floats, Interval, Unit, holm_correction
+from cahp.values import Estimate, Floats, Interval, Names, Unit, holm_correction
 
 #: The outcomes by which methods are tested against each other, the most telling one first; see ``list_tested``.
 TESTED = ("kl", "agreement", "accuracy", "nll", "copying")
@@ -31,7 +31,7 @@ MARGIN_POINTS = 1.0
 _FEWEST_SEEDS = 2
 
 
-def list_tested(outcomes: Collection[str]) -> tuple[str, ...]:
+def list_tested(outcomes: Collection[str]) -> Names:
     """Return those of the ``outcomes`` by which methods are tested: losses take the place of the accuracy."""
     untested = ("nll", "copying") if "accuracy" in outcomes else ("accuracy",)
     return tuple(name for name in TESTED if name in outcomes and name not in untested)

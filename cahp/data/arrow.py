@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from cahp.data.tables import LISTING, LONGEST_VALUE, STATE, Rows, RowTable, row_error
 from cahp.files import read_bounded_json
-from cahp.values import DataError
+from cahp.values import DataError, Names
 from cahp.words import first_line, join_quoted
 
 #: The most bytes that a file may unpack to, per byte of its own. Texts compress to a fifth.
@@ -158,7 +158,7 @@ def _rows_of(batches: Iterable[Any], wanted: Sequence[str], place: str, allowed:
             yield number, row
 
 
-def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, Names]:
     """Read the class names that the datasets library writes into the schema of its files."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]

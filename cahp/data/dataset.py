@@ -17,7 +17,7 @@ import numpy as np
 from cahp.data.tables import RowTable, row_error
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import Texts
-from cahp.values import DataError, Ints, OptionError, digest
+from cahp.values import DataError, Ints, Names, Notices, OptionError, digest
 from cahp.words import join_quoted
 
 #: Names of text columns that need no option, in the order in which they are tried: a text and its pair, or a text.
@@ -77,8 +77,8 @@ class RawSplit(NamedTuple):
     """
 
     texts: Texts
-    assigned: tuple[str, ...] | None = None
-    notices: tuple[str, ...] = ()
+    assigned: Names | None = None
+    notices: Notices = ()
 
 
 def make_texts(first: Sequence[str], second: Sequence[str] | None, labels: Sequence[str]) -> Texts:
@@ -148,7 +148,7 @@ def read_split(table: RowTable, columns: Columns, *, assigned: bool = False, doc
     if not number:
         raise DataError(f"{table.place} has a header but no {table.unit}s of data; add texts.")
     first = kept[used.text]
-    notices: tuple[str, ...] = ()
+    notices: Notices = ()
     if left_out and first:
         lost = f"{len(left_out)} rows without text or label were left out, row {left_out[0]} first"
         notices = (f"{table.place}: {lost}.",)
@@ -243,8 +243,8 @@ class Dataset:
 
     id: str
     splits: Mapping[str, Texts]
-    classes: tuple[str, ...]
-    notices: tuple[str, ...]
+    classes: Names
+    notices: Notices
     whole_test: str | None = None
 
     @property
@@ -330,7 +330,7 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
         raise DataError(f"Some splits of {name} hold pairs, others single texts; use the same columns in all splits.")
     texts_of, divided = _complete({split: raws[split].texts for split in read})
     labels = set[str]().union(*(used[split] for split in read))
-    classes: tuple[str, ...] = ()
+    classes: Names = ()
     if labels != {UNLABELLED}:
         classes = _sort_classes(labels, name)
     elif divided and (len(texts_of.get("train", ())) < _LEAST_TRAIN or "validation" not in texts_of):
@@ -356,7 +356,7 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
     return Dataset(name, splits, classes, (*all_notices, *divided))
 
 
-def _sort_classes(labels: Collection[str], place: str) -> tuple[str, ...]:
+def _sort_classes(labels: Collection[str], place: str) -> Names:
     """Sort labels, by value if all are integers.
 
     Raises:
@@ -375,7 +375,7 @@ def _sort_classes(labels: Collection[str], place: str) -> tuple[str, ...]:
     return classes
 
 
-def _complete(given: Mapping[str, Texts]) -> tuple[dict[str, Texts], tuple[str, ...]]:
+def _complete(given: Mapping[str, Texts]) -> tuple[dict[str, Texts], Notices]:
     """Set a validation split aside from ``train`` if there is none, and a test split if that is missing too."""
     if "train" not in given or "validation" in given:
         return dict(given), ()
@@ -403,7 +403,7 @@ def sample(
     how: Literal["stratified", "head"] = "stratified",
     seed: int = 42,
     by_label: bool = True,
-) -> tuple[Texts, tuple[str, ...]]:
+) -> tuple[Texts, Notices]:
     """Draw at most ``limit`` rows (None: all); return them with notices for the user.
 
     ``"head"`` takes the first rows. ``"stratified"`` draws from each class in proportion (largest remainder, and at
@@ -576,7 +576,7 @@ class Parts:
     place: str
     tables: Mapping[str, Callable[[], RowTable]]
     splits: Mapping[str, str] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
+    notices: Notices = ()
     divided: bool = False
 
     @classmethod

@@ -28,7 +28,7 @@ from cahp.data.dataset import (
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
 from cahp.files import expanded, is_there, package_folder, process_folder, read_beside
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError, DataError, OptionError, digest, name_type
+from cahp.values import CahpError, DataError, Notices, OptionError, digest, name_type
 from cahp.words import first_line
 
 
@@ -298,7 +298,7 @@ def _from_hub(name: str, address: str, file: str | None = None) -> Parts:
     return _from_loaded(name, loaded, address, notices, published=True)
 
 
-def _fetched(path: str, config: str | None, revision: str | None, file: str | None) -> tuple[Any, tuple[str, ...]]:
+def _fetched(path: str, config: str | None, revision: str | None, file: str | None) -> tuple[Any, Notices]:
     """Load a data set from the hub, or one ``file`` of it.
 
     Without a connection it is the version downloaded last, with a notice.
@@ -343,7 +343,7 @@ def _fetched(path: str, config: str | None, revision: str | None, file: str | No
         return datasets.load_dataset(path, config, revision=repository.commit), ()
 
 
-def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *, published: bool) -> Parts:
+def _from_loaded(name: str, loaded: Any, place: str, notices: Notices, *, published: bool) -> Parts:
     """Make parts of a ``datasets.DatasetDict``, or of a single ``datasets.Dataset``, which is divided like a file."""
     from cahp.data.arrow import saved_table
 

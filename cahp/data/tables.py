@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cahp.values import DataError
+from cahp.values import DataError, Names
 from cahp.words import counted, first_line, join_quoted
 
 #: The position of a row (from 1) and its cells, of the wanted columns at least.
@@ -48,9 +48,9 @@ class RowTable:
 
     place: str
     unit: str
-    columns: tuple[str, ...]
+    columns: Names
     rows: Callable[[Sequence[str], int | None], Rows]
-    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    class_names: Mapping[str, Names] = field(default_factory=dict)
     published: bool = False
     opaque: Mapping[str, str] = field(default_factory=dict)
 

@@ -23,7 +23,7 @@ from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, measured_states, outcome_records, versions
 from cahp.run.recoveries import Recovered, cut_model, recovery_record
 from cahp.run.resources import record_split
-from cahp.values import Fields, HeadMask, JsonObject, OptionError, Progress, silent
+from cahp.values import Fields, HeadMask, JsonObject, Notices, OptionError, Progress, silent
 from cahp.words import encodable
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Provenance:
     method: str = BY_HAND
     recovery: str = NONE.name
     command: str = ""
-    findings: tuple[str, ...] = ()
+    findings: Notices = ()
 
 
 def claimed(out: AnyFolder, card: ModelCard) -> Output:

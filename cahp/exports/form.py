@@ -13,7 +13,7 @@ from cahp.exports.masks import MaskOrigin
 from cahp.models.cards import ALLOWED_ROUNDING, ModelCard, Timing
 from cahp.show.blocks import Block, Table, Text
 from cahp.tasks.texts import Item
-from cahp.values import CahpError, Estimate, Fields, HeadMask, OptionError
+from cahp.values import CahpError, Estimate, Fields, HeadMask, Names, OptionError
 from cahp.words import percent, size_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ModelForm(Form):
     tolerance: float = math.inf
     card: str
     cards: Mapping[str, str] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
+    needs: Names = ()
     extra: str = ""
     runtime: str = ""
     library: str | None = "transformers"

@@ -19,7 +19,7 @@ from cahp.files import Content, is_there, json_text, read_array, read_bounded_js
 from cahp.output import AnyFolder, Mark, Output
 from cahp.run.document import RunDocument, outcome_records
 from cahp.run.prune import Run
-from cahp.values import Arrays, CahpError, Fields, Ints
+from cahp.values import Arrays, CahpError, Fields, Ints, Names
 
 #: The name of the folder in an archive.
 RUN_FOLDER = "cahp-run"
@@ -33,7 +33,7 @@ _LARGEST_ARRAY = 4 * MOST_HEADS**2 + 1024
 _AGAIN = "write it again with `cahp prune --out`"
 
 
-def files(*, table: bool = False) -> tuple[str, ...]:
+def files(*, table: bool = False) -> Names:
     """Return the names of the files that ``write_run`` writes, with or without a table."""
     names = ("run.json", "head_mask.json", "arrays.npz", TABLE_FILE)
     return names[: 3 + table]

@@ -37,7 +37,7 @@ from cahp.figures.comparison import curve_figure, ranking_figure
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.show.blocks import Block, Cell, Claim, Figure, Line, Table, Text
-from cahp.values import Bools
+from cahp.values import Bools, Names
 from cahp.values.statistics import jaccard
 from cahp.words import capital, counted, percent
 
@@ -51,7 +51,7 @@ class Filters:
     outcome: str
     recovery: str
     budget: int
-    methods: tuple[str, ...]
+    methods: Names
 
 
 def show_comparison(comparison: Comparison) -> Iterator[Block]:

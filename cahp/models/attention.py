@@ -21,7 +21,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from cahp.models.cards import Site
-from cahp.models.compact import own_function, selected
+from cahp.models.compact import Positional, own_function, selected
 from cahp.models.devices import move_to
 from cahp.values import JsonObject, setting
 
@@ -39,7 +39,7 @@ Tap = Callable[[Site, int, Tensor], None]
 #: Called with the output of each layer, ``(batch, tokens, hidden)``, in order; returns its replacement or None.
 Leaving = Callable[[Tensor], Tensor | None]
 #: The positional and named arguments of a layer, its hidden states first.
-Arguments = tuple[tuple[Any, ...], JsonObject]
+Arguments = tuple[Positional, JsonObject]
 
 #: The padded inputs of a network, by name.
 Tensors = Mapping[str, Tensor]
@@ -170,7 +170,7 @@ def _before_weights(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor
     return (_show_weights(module, call, args[0]), *args[1:])
 
 
-def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def _before_output(module: nn.Module, args: Positional) -> Positional | None:
     call = _current.get()
     open_channels: Tensor | None = getattr(module, "cahp_open", None)
     if call.gates is None and open_channels is None:
@@ -195,7 +195,7 @@ def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] 
     return (context, *args[1:])
 
 
-def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: JsonObject) -> None:
+def _before_attention(module: nn.Module, args: Positional, kwargs: JsonObject) -> None:
     tap = _current.get().tap
     if tap is not None:
         # Some families compute attention from queries and keys.
@@ -204,13 +204,13 @@ def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: JsonObje
             tap("attention", module.cahp_layer, hidden)  # type: ignore[arg-type]
 
 
-def _after_projection(site: Site, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+def _after_projection(site: Site, module: nn.Module, args: Positional, output: Any) -> None:
     tap = _current.get().tap
     if tap is not None:
         tap(site, module.cahp_layer, args[0])  # type: ignore[arg-type]
 
 
-def _before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: JsonObject) -> Arguments | None:
+def _before_layer(module: nn.Module, args: Positional, kwargs: JsonObject) -> Arguments | None:
     call = _current.get()
     has_heads = hasattr(module, "cahp_entry")
     if call.start is not None and has_heads and module.cahp_entry:
@@ -222,7 +222,7 @@ def _before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: JsonObject) 
     return None
 
 
-def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+def _after_layer(module: nn.Module, args: Positional, output: Any) -> Any:
     leaving = _current.get().leaving
     if leaving is None:
         return None
@@ -234,7 +234,7 @@ def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     return (replacement, *output[1:])
 
 
-def _after_network(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+def _after_network(module: nn.Module, args: Positional, output: Any) -> None:
     answers = _current.get().answers
     if answers is not None:
         answers.append(output)

@@ -15,7 +15,7 @@ from cahp.files import read_beside
 from cahp.recoveries import RANK
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.tasks.task import TaskWords
-from cahp.values import Estimate, Fields, HeadMask, Input, JsonObject, ModelError, OptionError, digest
+from cahp.values import Estimate, Fields, HeadMask, Input, JsonObject, ModelError, Names, Notices, OptionError, digest
 from cahp.words import size_of
 
 #: What removing heads saves first: time, or of a causal language model the memory of its cache.
@@ -93,7 +93,7 @@ class GenerationSpeed:
 
     prefill: tuple[Throughput, ...]
     decode: tuple[Throughput, ...]
-    left_out: tuple[str, ...] = ()
+    left_out: Names = ()
     batch: int = 1
 
 
@@ -116,7 +116,7 @@ class Costs:
         return bool(self.notices)
 
     @property
-    def notices(self) -> tuple[str, ...]:
+    def notices(self) -> Notices:
         """What the reader should know about these times."""
         if not (self.full.noisy or self.pruned.noisy):
             return ()
@@ -247,9 +247,9 @@ class Family:
     #: Projections of heads that are kept whole where heads are cut, because a normalisation reads all of them.
     uncut: Mapping[str, Rows] = field(default_factory=dict)
     #: Other projections whose output channels belong to heads, such as those of positions.
-    extra_inputs: tuple[str, ...] = ()
+    extra_inputs: Names = ()
     #: Parameters with one entry, or one stretch of entries, for each head.
-    vectors: tuple[str, ...] = ()
+    vectors: Names = ()
     residual: Residual = "post"
     #: Attention is computed by a function that can be replaced by ours; otherwise see ``weights``.
     interface: bool = True
@@ -490,7 +490,7 @@ class ModelCard:
     heads: int
     head_size: int
     hidden: int
-    labels: tuple[str, ...]
+    labels: Names
     origin: str
     folder: str
     adapter: str | None = None
@@ -498,7 +498,7 @@ class ModelCard:
     group: int = 1
     kept: tuple[tuple[int, ...], ...] | None = None
     no_refit: str | None = None
-    notes: tuple[str, ...] = ()
+    notes: Notices = ()
     language: Language | None = None
     prompt: Prompt | None = None
     no_cut: str | None = None

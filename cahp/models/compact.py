@@ -36,7 +36,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 SCHEMA = "cahp.compact/2"
-#: Arguments of a call by name.
+#: Arguments of a call, by place and by name.
+Positional = tuple[Any, ...]
 Keywords = dict[str, Any]
 #: The states of bypasses by layer, and the number of tokens that each has seen.
 States = dict[int, tuple[Tensor, int]]
@@ -229,7 +230,7 @@ def cut_planes(module: nn.Module, argument: str, heads: int, kept: list[int]) ->
         module.register_forward_pre_hook(_without_planes, with_kwargs=True)
 
 
-def _without_planes(module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> Any:
+def _without_planes(module: nn.Module, args: Positional, kwargs: Keywords) -> Any:
     argument, heads, kept = module.cahp_planes  # type: ignore[misc]
     bound = inspect.signature(module.forward).bind_partial(*args, **kwargs)
     planes = bound.arguments.get(argument)
@@ -471,7 +472,7 @@ def read_words(mask: Tensor | None) -> None:
     _words.set(Words(mask))
 
 
-def entering(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+def entering(args: Positional, kwargs: Mapping[str, Any]) -> Tensor:
     """Return the hidden states among the arguments of an attention module."""
     hidden: Tensor = args[0] if args else kwargs["hidden_states"]
     return hidden
@@ -490,15 +491,15 @@ def set_bypass(network: nn.Module, attention: nn.Module, output: nn.Module, bypa
         base.register_forward_pre_hook(_before_words, with_kwargs=True)
 
 
-def _before_words(module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> None:
+def _before_words(module: nn.Module, args: Positional, kwargs: Keywords) -> None:
     read_words(inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments.get("attention_mask"))
 
 
-def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: Keywords) -> None:
+def _before_attention(module: nn.Module, args: Positional, kwargs: Keywords) -> None:
     _beside.set(module.cahp_bypass(entering(args, kwargs), _words.get(), _find_cache(kwargs)))  # type: ignore[operator]
 
 
-def _after_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+def _after_output(module: nn.Module, args: Positional, output: Tensor) -> Tensor:
     beside = _beside.get()
     assert beside is not None
     return output + beside

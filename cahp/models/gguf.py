@@ -20,7 +20,7 @@ from cahp.files import UNFINISHED, json_text, sweep
 from cahp.models.cards import ModelCard
 from cahp.models.weights import WEIGHTS, file_digest, read_json
 from cahp.store import cache_folder
-from cahp.values import ModelError, digest
+from cahp.values import ModelError, Notices, digest
 from cahp.words import size_of
 
 SUFFIX = ".gguf"
@@ -49,7 +49,7 @@ class Prepared:
 
     folder: Path
     numbers: int
-    notes: tuple[str, ...]
+    notes: Notices
     sha256: str
 
 

@@ -29,7 +29,7 @@ from cahp.models.weights import (
     read_shapes,
 )
 from cahp.tasks.task import Head
-from cahp.values import Fields, JsonObject, ModelError, OptionError, digest, silent
+from cahp.values import Fields, JsonObject, ModelError, Names, Notices, OptionError, digest, silent
 
 
 @dataclass(frozen=True)
@@ -382,7 +382,7 @@ def describe_config(
         family, shape = match_folder(name, str(folder), weight_bytes=weight_bytes)
     else:
         passes = layers = _size(folder, config, "num_hidden_layers")
-        notes: tuple[str, ...] = ()
+        notes: Notices = ()
         if family.shared:
             # Older configurations omit a 1.
             complete = {"num_hidden_groups": 1, "inner_group_num": 1, **config}
@@ -409,7 +409,7 @@ def describe_config(
         }
     if config.get("is_decoder") and not family.causal:
         raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
-    labels: tuple[str, ...] = ()
+    labels: Names = ()
     path = None
     if adapter is not None:
         path = str(adapter)
@@ -528,7 +528,7 @@ def _size(folder: Path, config: JsonObject, entry: str) -> int:
     return size
 
 
-def class_names(config: JsonObject) -> tuple[str, ...]:
+def class_names(config: JsonObject) -> Names:
     """The classes that a configuration names, in the order of the logits.
 
     Raises:

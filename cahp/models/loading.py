@@ -26,7 +26,7 @@ from cahp.models.stored import Room, take_weights
 from cahp.models.surgery import mark
 from cahp.models.tokenizing import PromptReader, start_id
 from cahp.models.weights import count_weights, read_shapes, weight_bytes, weight_files
-from cahp.values import Fields, Ints, JsonObject, ModelError, name_type
+from cahp.values import Fields, Ints, JsonObject, ModelError, Names, name_type
 from cahp.words import first_line, size_of
 
 #: Types of numbers by their names in safetensors files.
@@ -50,7 +50,7 @@ def keep_network(network: object, tokenizer: PreTrainedTokenizerBase) -> Path:
     return folder
 
 
-def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] | None = None) -> HeadModel:
+def load_model(card: ModelCard, *, device_name: str = "auto", labels: Names | None = None) -> HeadModel:
     """Load the weights of ``card``, without the proof of its heads.
 
     ``labels`` gives a plain encoder a new, untrained classification head (for training only).

@@ -38,7 +38,7 @@ from cahp.models.head_model import Projection, find_module, is_linear
 from cahp.models.identity import language_of
 from cahp.models.weights import CONFIG, Shape, count_weights, read_json
 from cahp.tasks.task import Head
-from cahp.values import Fields, JsonObject, ModelError
+from cahp.values import Fields, JsonObject, ModelError, Names
 from cahp.words import first_line
 
 #: To be held while transformers or PEFT loads a network: they replace functions of PyTorch and of the classes of models
@@ -117,7 +117,7 @@ register_module_module_registration_hook(_count_part)
 register_module_parameter_registration_hook(_count_part)
 
 
-def sketch_network(name: str, folder: str, names: tuple[str, ...], head: Head, *, weight_bytes: int) -> Any:
+def sketch_network(name: str, folder: str, names: Names, head: Head, *, weight_bytes: int) -> Any:
     """Build the network of the configuration in ``folder`` without weights.
 
     Its head is for the classes ``names``, if any are known. The bytes of the model's files, ``weight_bytes``, limit the
@@ -212,7 +212,7 @@ class AttentionForm(NamedTuple):
     order: Literal["stacked", "by head"] | None = None
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Names:
         """The projections, each once."""
         return tuple(dict.fromkeys((self.query, self.key, self.value)))
 
@@ -549,7 +549,7 @@ def _rows(attention: nn.Module, name: str) -> int:
     return len(Projection(attention.get_submodule(name)).weight)
 
 
-def _count(module: nn.Module, names: tuple[str, ...]) -> int | None:
+def _count(module: nn.Module, names: Names) -> int | None:
     return next((value for name in names if type(value := getattr(module, name, None)) is int), None)
 
 

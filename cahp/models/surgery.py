@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from cahp.models.attention import ForwardCall, calling
 from cahp.models.cards import Family, Rows, check_architecture
-from cahp.models.compact import Bypass, cut_planes, empty_attention, fill_attention, set_bypass, set_size
+from cahp.models.compact import Bypass, Positional, cut_planes, empty_attention, fill_attention, set_bypass, set_size
 from cahp.models.head_model import HeadModel, Projection, find_module, list_layers
 from cahp.models.matching import match_network
 from cahp.models.stored import check_memory
@@ -151,7 +151,7 @@ def _find_entries(model: HeadModel) -> dict[int, int | None]:
     entries = dict[int, int | None]()
     own = _own_output(model)
 
-    def see(layer: int, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def see(layer: int, module: nn.Module, args: Positional, output: Any) -> None:
         if isinstance(output, list):
             return
         count = None

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cahp.models.attention import ForwardCall, Tensors, calling
+from cahp.models.compact import Positional
 from cahp.values import setting
 
 #: Numbers in the logits of a chunk, at most.
@@ -44,7 +45,7 @@ def attach_head(network: nn.Module) -> None:
         head.register_forward_pre_hook(_before_head)
 
 
-def _before_head(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def _before_head(module: nn.Module, args: Positional) -> Positional | None:
     call = _current.get()
     if call is None or not args or args[0].ndim != 3:
         return None

@@ -48,7 +48,7 @@ from cahp.run.texts import (
 from cahp.store import Store, key
 from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.tasks.texts import Texts
-from cahp.values import HeadMask, ModelError, OptionError, Progress, silent
+from cahp.values import HeadMask, ModelError, Names, Notices, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -72,7 +72,7 @@ class Bench:
     recoveries: Recoveries
     calibration: Texts
     evaluation: Texts
-    notices: tuple[str, ...]
+    notices: Notices
     #: Digests all texts that a recovery with a time limit may learn from; no windows are cut for it.
     digest_everything: Callable[[], str]
     #: The model's class for each label as the data names it.
@@ -91,7 +91,7 @@ class Bench:
         return Goal.parse(self.settings.goal).kind.section
 
     @property
-    def class_names(self) -> tuple[str, ...]:
+    def class_names(self) -> Names:
         """The classes as the labels of the data name them; those that no label means keep the model's name."""
         names: dict[str, list[str]] = {}
         for label, name in self.reading.items():
@@ -119,7 +119,7 @@ class Bench:
         return self.measurements.costs(mask, recovered, length=self.length, seconds=seconds, fresh=fresh)
 
     @property
-    def cut_notices(self) -> tuple[str, ...]:
+    def cut_notices(self) -> Notices:
         """Notices about texts of which only the beginning is read; to count them takes the model or a stored result."""
         splits = {self.settings.select_split: self.calibration, self.settings.eval_split: self.evaluation}
         return tuple(cut_notices(self.resources, splits))
@@ -263,7 +263,7 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
         )
 
 
-def check_classifier(settings: Settings, card: ModelCard) -> tuple[str, ...]:
+def check_classifier(settings: Settings, card: ModelCard) -> Notices:
     """Check that the model has classes, before data are read; return notices about the tokens that answer a prompt.
 
     Raises:

@@ -24,7 +24,7 @@ from cahp.run.search import HeadSearch
 from cahp.run.settings import Settings
 from cahp.tasks.answers import WindowProtocol
 from cahp.tasks.task import CLASSIFICATION, NEXT_TOKEN, Task
-from cahp.values import CahpError, Estimate, Fields, HeadMask, JsonObject, Precisions
+from cahp.values import CahpError, Estimate, Fields, HeadMask, JsonObject, Names, Notices, Precisions
 from cahp.words import too_close
 
 # Reading ``run.json`` -----------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class DataRecord:
     id: str
     select: SplitRecord
     eval: SplitRecord
-    classes: tuple[str, ...] = ()
+    classes: Names = ()
     labelled: bool = True
 
 
@@ -202,14 +202,14 @@ class RunDocument:
     latency_ratio: Estimate | None
     attention_share: float | None
     timings: Timings
-    cached: tuple[str, ...]
+    cached: Names
     verified: Verification
     test_opened: int
     versions: Mapping[str, str]
     command: str
     clusters: int | None = None
     report: Report | None = None
-    notices: tuple[str, ...] = ()
+    notices: Notices = ()
     distill: DistillReport | None = None
     machine: str | None = None
     steps: tuple[RecoveryStep, ...] = ()

@@ -20,7 +20,7 @@ from cahp.files import plain_json, read_beside
 from cahp.models.cards import ModelCard
 from cahp.store import Entry, Store, key
 from cahp.tasks.texts import Texts
-from cahp.values import Arrays, Fields, Precisions, Progress, silent
+from cahp.values import Arrays, Fields, Notices, Precisions, Progress, silent
 from cahp.words import capital, size_of
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Resources:
         return hub.progress_to(self.progress)
 
     @property
-    def storage_notices(self) -> tuple[str, ...]:
+    def storage_notices(self) -> Notices:
         """Notices about a loaded model whose weights are not kept in float32."""
         if self._model is None or self._model.notice is None:
             return ()

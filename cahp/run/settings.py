@@ -28,7 +28,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES, Projection
 from cahp.stages.selection import FIRST_LAYERS, BudgetRules, Minimum, Representative, read_budget
 from cahp.tasks.answers import Beginning
-from cahp.values import HasHeads, JsonObject, OptionError, Precisions
+from cahp.values import HasHeads, JsonObject, Names, Notices, OptionError, Precisions
 
 if TYPE_CHECKING:
     from cahp.run.keywords import Options
@@ -155,7 +155,7 @@ class Setting:
     help: str
     common: bool = False
     short: str = ""
-    choices: tuple[str, ...] = ()
+    choices: Names = ()
     low: float = 0
     high: float | None = None
     unit: Literal["", "heads", "duration", "goal", "mix"] = ""
@@ -615,7 +615,7 @@ def choose_precisions(settings: Settings) -> Precisions:
     return Precisions(answers, "float32")
 
 
-def precision_notices(precisions: Precisions) -> tuple[str, ...]:
+def precision_notices(precisions: Precisions) -> Notices:
     """Notices about figures that were not computed in float32."""
     if precisions == Precisions():
         return ()

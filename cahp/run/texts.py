@@ -15,7 +15,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.settings import REPEATS, Mix, Settings, spread_among
 from cahp.tasks.answers import NO_LABEL, REPEATS_TOKENS, Window, WindowProtocol
 from cahp.tasks.texts import Item, Texts
-from cahp.values import DataError, OptionError, digest
+from cahp.values import DataError, Notices, OptionError, digest
 
 #: The one class of all windows of a language model.
 ALL = ("all texts",)
@@ -175,7 +175,7 @@ def choose_mix(settings: Settings) -> Mix:
     return mix
 
 
-def mix_notices(settings: Settings, raw: data.Dataset, calibration: Texts) -> tuple[str, ...]:
+def mix_notices(settings: Settings, raw: data.Dataset, calibration: Texts) -> Notices:
     """Return notices about the parts of the calibration tokens that are no text of the data."""
     mix = Mix.parse(settings.mix)
     notices: list[str] = []
@@ -231,7 +231,7 @@ def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
 
 def draw_sample(
     dataset: data.Dataset, option: Literal["select-split", "eval-split"], settings: Settings
-) -> tuple[Texts, tuple[str, ...]]:
+) -> tuple[Texts, Notices]:
     """Draw the calibration or the evaluation texts; also return notices about them.
 
     Raises:
@@ -264,7 +264,7 @@ def draw_sample(
 
 def read_unlabelled(
     settings: Settings, raw: data.Dataset, dataset: data.Dataset, card: ModelCard
-) -> tuple[list[Item] | None, tuple[str, ...]]:
+) -> tuple[list[Item] | None, Notices]:
     """Return the inputs of recoveries without labels (None: windows of the data), and notices about them.
 
     They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts. A
@@ -339,7 +339,7 @@ def _draw_inputs(inputs: Sequence[Item], settings: Settings) -> list[Item]:
     return [inputs[row] for row in np.sort(rows)]
 
 
-def check_classes(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:
+def check_classes(split: Texts, sample: Texts, settings: Settings) -> Notices:
     """Return notices about classes with too few texts; none without labels.
 
     Raises:

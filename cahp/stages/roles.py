@@ -28,7 +28,16 @@ from cahp.values import (
     report_progress,
     silent,
 )
-from cahp.values.head_roles import FEWEST_SETS, ROLES, HeadRoles, RoleAblation, find_targets, score_sequence, summarise
+from cahp.values.head_roles import (
+    FEWEST_SETS,
+    ROLES,
+    HeadRoles,
+    RoleAblation,
+    find_targets,
+    round_by_head,
+    score_sequence,
+    summarise,
+)
 from cahp.values.statistics import half_interval
 
 if TYPE_CHECKING:
@@ -129,17 +138,13 @@ def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles
         queries = sum(int(probe.targets[name].any(axis=1).sum()) for probe in own)
         scores[name] = summarise(measured[name], queries, len(names) * measured[name].shape[1])
     if "retrieval" in scores:
-        templates: dict[str, tuple[float, ...]] = {}
+        templates = {}
         for template in TEMPLATES:
             rows = [row for row, text in enumerate(texts) if text.template == template.name]
-            means = measured["retrieval"][rows, :, 0].mean(axis=0)
-            templates[template.name] = tuple(means.round(4).tolist())
+            templates[template.name] = round_by_head(measured["retrieval"][rows, :, 0].mean(axis=0))
         scores["retrieval"] = replace(scores["retrieval"], templates=templates)
-    relative: list[tuple[float, ...]] = []
-    for sums in norms:
-        shares = sums / np.maximum(sums.mean(axis=1, keepdims=True), 1e-30)
-        relative.append(tuple(shares.ravel().round(4).tolist()))
-    return HeadRoles(model.layers, model.heads, model.card.group, scores, unmeasured, relative[0], relative[1])
+    of_heads, of_units = (round_by_head(sums / np.maximum(sums.mean(axis=1, keepdims=True), 1e-30)) for sums in norms)
+    return HeadRoles(model.layers, model.heads, model.card.group, scores, unmeasured, of_heads, of_units)
 
 
 def _score(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Array, Bools, Floats, Floats32, Ints
+from cahp.values import Array, Bools, Floats, Floats32, Ints, Names
 
 #: Which windows begin with the model's beginning token.
 Beginning = Literal["every", "first"]
@@ -130,7 +130,7 @@ class Evaluation:
 
     scores: Floats32
     labels: Ints
-    classes: tuple[str, ...]
+    classes: Names
 
     def __post_init__(self) -> None:
         if self.scores.shape != (len(self.labels), len(self.classes)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cahp.tasks.answers import Evaluation, TokenEvaluation, name_units
-from cahp.values import Array, Ints
+from cahp.values import Array, Ints, Names
 
 if TYPE_CHECKING:
     from cahp.tasks.texts import Texts
@@ -79,12 +79,12 @@ class Task:
     #: Whether an item is a whole text of the data, which a person may choose to share in a report.
     items_are_texts = True
     #: Columns of a table of items that are in no file: a part of a document stays in the session.
-    unshared: tuple[str, ...] = ()
+    unshared: Names = ()
     #: The settings that size its samples, and the characters of a text that are an example for a person to try.
-    sizes: tuple[str, ...] = ("limit", "eval_limit", "max_length")
+    sizes: Names = ("limit", "eval_limit", "max_length")
     example_length: int | None = None
     #: The measures that a run takes of every model of this task.
-    measures: tuple[str, ...] = ()
+    measures: Names = ()
     #: The head of the networks that it measures, where no prompt asks for another one.
     head: Head = "classification"
     #: How far after the place of a prediction the predicted token stands.

@@ -10,7 +10,7 @@ import numpy as np
 
 from cahp.tasks.answers import NO_LABEL, Evaluation, Source, Window
 from cahp.tasks.task import CLASSIFICATION, Task
-from cahp.values import Array, Input, Ints, digest
+from cahp.values import Array, Input, Ints, Names, digest
 from cahp.words import side_by_side
 
 #: What a model reads at once: a text, a pair of texts, or a window of tokens.
@@ -39,7 +39,7 @@ class Texts:
     first: tuple[str | Window, ...]
     second: tuple[str, ...] | None
     labels: Ints
-    classes: tuple[str, ...]
+    classes: Names
     task: Task = CLASSIFICATION
 
     def __post_init__(self) -> None:

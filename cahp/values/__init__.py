@@ -30,6 +30,10 @@ Arrays = Mapping[str, Array]
 #: Values of any type by name: those that a function reads, and those that it makes for a file, a page or a figure.
 Fields = Mapping[str, Any]
 JsonObject = dict[str, Any]
+#: Names of one kind in their order, such as those of the classes of a task.
+Names = tuple[str, ...]
+#: What a person should know of a result: a sentence each.
+Notices = tuple[str, ...]
 
 #: One input of a model: a text, or a pair of texts.
 Input = str | tuple[str, str]

@@ -13,10 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-from cahp.values import Bools, Estimate, Floats, Ints, JsonObject
+from cahp.values import Bools, Estimate, Floats, Ints, JsonObject, Names
 from cahp.values.statistics import half_interval
 from cahp.words import percent
 
+#: A figure of each head, by flat index.
+ByHead = tuple[float, ...]
 #: A head without a role.
 NO_ROLE = "none"
 #: The losses by which ablation confirms roles: of repeated random tokens, and of answers found in a text.
@@ -100,13 +102,13 @@ class RoleScores:
     the texts, each with as many texts, so ``value`` is their mean (None: the sequences follow no template).
     """
 
-    value: tuple[float, ...]
-    low: tuple[float, ...] | None
-    high: tuple[float, ...] | None
-    chance: tuple[float, ...]
+    value: ByHead
+    low: ByHead | None
+    high: ByHead | None
+    chance: ByHead
     n: int
     queries: int
-    templates: Mapping[str, tuple[float, ...]] | None = None
+    templates: Mapping[str, ByHead] | None = None
 
     def estimate(self, head: int) -> Estimate:
         """The score of a query head."""
@@ -171,8 +173,8 @@ class HeadRoles:
     group: int
     scores: Mapping[str, RoleScores]
     unmeasured: Mapping[str, str]
-    norms: tuple[float, ...]
-    unit_norms: tuple[float, ...]
+    norms: ByHead
+    unit_norms: ByHead
     ablations: tuple[RoleAblation, ...] | None = None
 
     def units(self, role: str, least: float | None = None) -> tuple[int, ...]:
@@ -195,7 +197,7 @@ class HeadRoles:
         return held
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Names:
         """The role of each unit: the first of ``of_units``, or ``NO_ROLE``."""
         return tuple([*held, NO_ROLE][0] for held in self.of_units)
 
@@ -341,10 +343,11 @@ def summarise(scores: Floats, queries: int, tests: int) -> RoleScores:
     high = None
     if sequences > 1:
         half = half_interval(scores[..., 0])
-        low = _rounded(np.clip(value - half, 0, 1))
-        high = _rounded(np.clip(value + half, 0, 1))
-    return RoleScores(_rounded(value), low, high, _rounded(chance), sequences, queries)
+        low = round_by_head(np.clip(value - half, 0, 1))
+        high = round_by_head(np.clip(value + half, 0, 1))
+    return RoleScores(round_by_head(value), low, high, round_by_head(chance), sequences, queries)
 
 
-def _rounded(values: Floats) -> tuple[float, ...]:
-    return tuple(values.round(4).tolist())
+def round_by_head(values: Floats) -> ByHead:
+    """Round figures by head, ``(L, H)`` or flat."""
+    return tuple(values.ravel().round(4).tolist())

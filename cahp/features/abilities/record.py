@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from cahp.outcomes import compare_signs, estimate_mean, wilson
-from cahp.values import Estimate, Floats, JsonObject, Unit, holm_correction
+from cahp.values import Estimate, Floats, JsonObject, Names, Unit, holm_correction
 
 #: Bump to invalidate cached receipts, and the cached runs that hold them.
 REVISION = 3
@@ -96,7 +96,7 @@ class AbilitiesRecord:
     complete: bool = False
 
     @property
-    def states(self) -> tuple[str, ...]:
+    def states(self) -> Names:
         """The models that are compared with the full one."""
         return tuple(state for state in COMPARED if any(row.get(state) is not None for row in self.rows))
 

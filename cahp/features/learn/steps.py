@@ -19,7 +19,7 @@ from cahp.run import Bench
 from cahp.stages import top
 from cahp.store import key
 from cahp.tasks import Evaluation, Texts, TokenEvaluation
-from cahp.values import Estimate, HeadMask, Interval, JsonObject, OptionError, Progress, digest
+from cahp.values import Estimate, HeadMask, Interval, JsonObject, Names, OptionError, Progress, digest
 from cahp.words import percent
 
 #: Most texts of a step: quick to evaluate, enough for an interval of a few points, and all those of BBC News.
@@ -105,7 +105,7 @@ class Subject:
     scene: Scene
     swept: str = NONE.name
     tints: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()
+    names: Names = ()
 
     @cached_property
     def texts(self) -> Texts:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from cahp.models.cards import ModelCard
 from cahp.stages.selection import Minimum
 from cahp.tasks.texts import Texts
-from cahp.values import Fields, Floats, OptionError, Progress, Selection, check_known
+from cahp.values import Fields, Floats, Names, OptionError, Progress, Selection, check_known
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Facts:
     uses labels.
     """
 
-    options: tuple[str, ...]
+    options: Names
     tries: Sequence[Fields] = ({},)
     draws: int = 1
     learned: bool = False
@@ -189,7 +189,7 @@ def facts(name: str) -> Facts:
 
 
 @cache
-def _list_options(method: Maker) -> tuple[str, ...]:
+def _list_options(method: Maker) -> Names:
     # Cached, since the form of a comparison asks for those of all methods whenever its page is drawn.
     parameters = signature(method).parameters.values()
     return tuple(parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD)

@@ -28,6 +28,8 @@ from cahp.ui.session.opening import with_length
 from cahp.values import CahpError, JsonObject
 
 T = TypeVar("T")
+#: The fields of an address.
+Address = Mapping[str, str]
 
 #: Session key: a link's model and data until a person confirms or dismisses them.
 WISH = "cahp_wish"
@@ -84,9 +86,9 @@ class Wish:
     ``files`` is the fingerprint of the files that belong to the link.
     """
 
-    fields: Mapping[str, str]
+    fields: Address
     files: str | None = None
-    board: Mapping[str, str] = field(default_factory=dict)
+    board: Address = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -101,7 +103,7 @@ class Wish:
 # Reading an address ------------------------------------------------------------------------------------------
 
 
-def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
+def read(params: Address) -> tuple[Settings, Wish | None]:
     """Return the settings that can be opened at once, and the part of the link that needs consent.
 
     Raises:
@@ -127,7 +129,7 @@ def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
     return bundled.SETTINGS, Wish(fields, params.get("files"), _pick(params, _BOARD))
 
 
-def read_choices(params: Mapping[str, str]) -> JsonObject:
+def read_choices(params: Address) -> JsonObject:
     """Return the settings in an address that do not depend on model and data; missing ones have their defaults.
 
     Raises:
@@ -136,11 +138,11 @@ def read_choices(params: Mapping[str, str]) -> JsonObject:
     return {name: getattr(bundled.SETTINGS, name) for name in _CHOICES} | _parse(_pick(params, _CHOICES))
 
 
-def _pick(params: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+def _pick(params: Address, names: Iterable[str]) -> dict[str, str]:
     return {name: params[name][:_LONGEST] for name in names if name in params}
 
 
-def _parse(fields: Mapping[str, str]) -> JsonObject:
+def _parse(fields: Address) -> JsonObject:
     """Convert settings in an address to the values that ``Settings`` takes."""
     settings = {}
     for name, text in fields.items():
@@ -158,7 +160,7 @@ def _convert(name: str, text: str, kind: type[T]) -> T:
     raise CahpError(f"The {name} in this link is not a number. Correct the link, or open the page without it.")
 
 
-def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
+def restore(explorer: Explorer, params: Address) -> None:
     """Restore the board, its recovery and the pin from an address.
 
     Raises:
@@ -292,7 +294,7 @@ def is_history_navigation() -> bool:
     return context is not None and context.is_history_navigation
 
 
-def source_of(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+def source_of(params: Address) -> frozenset[tuple[str, str]]:
     """Return the fields of model and data, which all views of them share."""
     return frozenset((name, value) for name, value in params.items() if name in _SOURCE)
 

@@ -4,7 +4,7 @@ Every page of the app starts with ``page``. Pages are found beside ``app.py`` an
 has their paths.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -164,7 +164,7 @@ def _take_opened(explorer: Explorer) -> Explorer:
     return explorer
 
 
-def _follow_history(explorer: Explorer, params: Mapping[str, str]) -> Explorer:
+def _follow_history(explorer: Explorer, params: address.Address) -> Explorer:
     """Restore the view in the address after the browser's Back or Forward."""
     st.session_state.pop(address.WISH, None)
     target = address.source_of(params)

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 #: What the time of a model depends on: the heads in each layer, and whether there is a bypass.
 _Shape = tuple[int | bool, ...]
+#: The digest of a mask, and the recovery after it.
+_Measured = tuple[str, str]
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset((*CHOOSING, *AFTERWARDS, "device")) - {"method", "select_time"}
 
@@ -66,10 +68,10 @@ class Results:
         #: By digest of a mask, the report of its distillation and the steps of the whole recovery.
         self.distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         #: Outcomes on the texts so far, of masks that are being measured, by mask and recovery.
-        self.glimpses: dict[tuple[str, str], Outcomes] = {}
-        self._outcomes: dict[tuple[str, str], Outcomes] = {}
+        self.glimpses: dict[_Measured, Outcomes] = {}
+        self._outcomes: dict[_Measured, Outcomes] = {}
         #: Keys of ``_outcomes`` whose figures ship with the package.
-        self._shipped: set[tuple[str, str]] = set()
+        self._shipped: set[_Measured] = set()
         self._speed: dict[_Shape, Speed] = {}
         self._costs: dict[_Shape, Costs] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
