@@ -32,6 +32,7 @@ from cahp.values import Arrays, CahpError, Estimate, Fields
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison
+    from cahp.comparison.result import SplitResults
 
 #: The settings of the bundled run of the default model: the embedded default with a refit, to show both states.
 SETTINGS = Settings(recover="refit")
@@ -181,18 +182,16 @@ def describe_better_method(model: str, sha256: str, data: str, recovery: str, bu
     from cahp.comparison.plan import split_minimum
     from cahp.comparison.sentences import count_texts, name_outcome
 
-    file = comparisons_folder() / model / "compare.json"
-    if file.parent.name != model or not file.exists():
+    results = _find_results(model, sha256, data)
+    if results is None:
         return None
-    results = _comparison(file, file.stat().st_mtime_ns).comparison.results
-    document = results.document
     near = min(results.budgets_after(recovery), key=lambda at: abs(at - budget), default=0)
     ahead = [
         test
         for test in results.tests_at(recovery, near)
         if test.better == test.method and split_minimum(test.method)[1] is None
     ]
-    if (document.model.sha256, document.data.id) != (sha256, data) or abs(near - budget) > budget / 5 or not ahead:
+    if abs(near - budget) > budget / 5 or not ahead:
         return None
     test = max(ahead, key=lambda test: abs(test.pp))
     low, high = test.interval
@@ -204,6 +203,28 @@ def describe_better_method(model: str, sha256: str, data: str, recovery: str, bu
         f"At {near} of {results.total}, {RECOVERIES[recovery].beside}, {test.method} is better than CAHP in "
         f"{name_outcome(test.outcome)} by {amount} ({lead.span}, {count_texts(test, results.noun)})"
     )
+
+
+def describe_overlap(model: str, sha256: str, data: str, budget: int) -> str:
+    """Say how far CAHP's masks of two seeds agree at the compared budget nearest to this one (empty: not compared)."""
+    results = _find_results(model, sha256, data)
+    if results is None:
+        return ""
+    rows = [row for row in results.summary.overlap["seeds"] if row["method"] == "complementary"]
+    row = min(rows, key=lambda row: abs(row["budget"] - budget))
+    chance = f"chance {row['chance']:.2f}"
+    return f"CAHP's masks of {row['budget']} {results.units} overlap by {row['jaccard']:.2f} between seeds ({chance})."
+
+
+def _find_results(model: str, sha256: str, data: str) -> SplitResults | None:
+    """Return the results of the bundled comparison of a model on these ``data`` (None: there is none)."""
+    file = comparisons_folder() / model / "compare.json"
+    if file.parent.name != model or not file.exists():
+        return None
+    results = _comparison(file, file.stat().st_mtime_ns).comparison.results
+    if (results.document.model.sha256, results.document.data.id) != (sha256, data):
+        return None
+    return results
 
 
 @lru_cache(maxsize=8)

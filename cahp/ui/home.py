@@ -3,6 +3,7 @@
 import streamlit as st
 
 from cahp import features
+from cahp.api.bundled import describe_overlap
 from cahp.board import FirstScreen
 from cahp.board.contents import describe_headline
 from cahp.outcomes import Outcomes
@@ -56,7 +57,10 @@ def _draw(explorer: Explorer) -> None:
                 if explorer.recovery.row.adds_bypass:
                     added = f"; it {explorer.card.describe_bypass(explorer.mask, explorer.bypass_rank)}"
                 help = f"{provenance(explorer, NONE.name, shown)} {evaluated}"
-                st.caption(f"{source}, {RECOVERIES[shown].beside}{added}.", help=help, width="content")
+                card = explorer.card
+                stability = describe_overlap(card.id, card.identity, explorer.bench.dataset.id, explorer.mask.count)
+                measured = f"{source}, {RECOVERIES[shown].beside}{added}. {stability}"
+                st.caption(measured, help=help, width="content")
         texts = features.first_texts()
         sentence = None
         for text in texts:

@@ -32,6 +32,7 @@ def test_the_page_says_what_a_head_is_and_where_figures_come_from(monkeypatch: p
     explorer = explorer_of(app)
     assert "A head decides which words attend to which." in text_of(app, "caption")
     assert "Bundled result" in text_of(app, "caption")
+    assert "masks of 12 heads overlap by 0.28 between seeds (chance 0.09)." in text_of(app, "caption")
     assert explorer.results.bundled
     # The title is the finding: what a refit makes of the kept heads. The board has what that costs and saves.
     assert text_of(app, "title") == "13 of 72 heads do almost all the work"

@@ -28,6 +28,7 @@ from cahp.run.document import machine
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.ui.session.opening import Source
+from cahp.values import expected_overlap, overlaps
 
 
 @pytest.fixture
@@ -100,6 +101,15 @@ def test_only_a_measured_difference_names_a_better_method() -> None:
         ("../minilm-bbc", model.sha256, "bbc-news"),
     ):
         assert bundled.describe_better_method(name, sha256, data, "mean", 12) is None
+        assert not bundled.describe_overlap(name, sha256, data, 12)
+    document = Comparison.read(bundled.comparisons_folder() / "minilm-bbc").document
+    chosen = [one for one in document.cells if (one.method, one.budget["requested"]) == ("complementary", 12)]
+    masks = [document.mask(cell) for cell in chosen]
+    assert len(masks) == 5
+    mean = overlaps(masks).mean()
+    said = f"overlap by {mean:.2f} between seeds (chance {expected_overlap([12] * 5, 72):.2f})"
+    found = bundled.describe_overlap("minilm-bbc", model.sha256, "bbc-news", 13)
+    assert found == f"CAHP's masks of 12 heads {said}."
 
 
 @pytest.fixture(scope="module")
