@@ -1,13 +1,16 @@
 """The recoveries of a pruned model: one table for options, files, screens and cost estimates.
 
-A new recovery in closed form is one row here and its entry in ``CLOSED_FORMS`` of ``cahp.stages.recovery``. Any other
-is one row here, one stage that computes it, and its calls in ``recover`` and ``read`` of ``Recoveries`` in
-``cahp.run.recoveries``.
+A new recovery in closed form is one row of ``recoveries.toml`` and its entry in ``CLOSED_FORMS`` of
+``cahp.stages.recovery``. Any other is one row there, one stage that computes it, and its calls in ``recover`` and
+``read`` of ``Recoveries`` in ``cahp.run.recoveries``.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
+from cahp.files import read_beside
 from cahp.values import OptionError
 
 #: The smallest and largest number of texts that a refit works on, and its share of the calibration texts.
@@ -144,120 +147,7 @@ class Recovery:
 
 #: All recoveries by name, the cheapest first.
 RECOVERIES: Mapping[str, Recovery] = {
-    row.name: row
-    for row in (
-        Recovery(
-            "none",
-            result="as pruned",
-            noun="",
-            choice="None: as pruned",
-            card="; nothing was recovered",
-            on_board=True,
-            layerwise=True,
-        ),
-        Recovery(
-            "mean",
-            result="mean-ablated",
-            noun="mean ablation",
-            choice="Mean ablation: each removed head becomes its mean output",
-            card="; the mean output of each removed head was added to the bias of its layer's output projection",
-            solves=True,
-            solving="means over",
-            solving_passes=1,
-            on_board=True,
-            baseline=True,
-            layerwise=True,
-            adds_biases=True,
-        ),
-        Recovery(
-            "quick-refit",
-            result="quick-refitted",
-            noun="quick refit",
-            choice="Quick refit: at once, from one pass of the full model",
-            card="; its attention outputs were solved at once from one pass of the full model (quick refit)",
-            solves=True,
-            solving="attention outputs solved on",
-            solving_stage="gram matrices",
-            solving_passes=1,
-            baseline=True,
-            checked=False,
-            layerwise=True,
-        ),
-        Recovery(
-            "refit",
-            result="refitted",
-            noun="refit",
-            choice="Refit: seconds, without training",
-            card="; its output projections were solved in closed form (refit)",
-            solves=True,
-            on_board=True,
-            at_once="quick-refit",
-        ),
-        Recovery(
-            "quick-bypass",
-            result="quickly bypassed",
-            noun="quick bypass",
-            choice="Quick bypass: at once, from one pass of the full model",
-            card="; its attention outputs, and linear functions of the words beside them, were solved at once from one "
-            "pass of the full model (quick bypass)",
-            solves=True,
-            solving="attention outputs and functions of the words solved on",
-            solving_stage="gram matrices",
-            solving_passes=1,
-            baseline=True,
-            checked=False,
-            adds_bypass=True,
-        ),
-        Recovery(
-            "bypass",
-            result="bypassed",
-            noun="bypass",
-            choice="Bypass: a refit, with what the words tell beside the kept heads",
-            card="; its output projections were solved in closed form, beside linear functions of the words (bypass)",
-            solves=True,
-            on_board=True,
-            adds_bypass=True,
-            at_once="quick-bypass",
-        ),
-        Recovery(
-            "distill",
-            result="distilled",
-            noun="distillation",
-            choice="Distil: minutes of training without labels",
-            card="; it was then trained on unlabelled texts to answer as the full model does (refit and distillation)",
-            solves=True,
-            imitates=True,
-            on_board=True,
-        ),
-        Recovery(
-            "auto",
-            result="recovered",
-            noun="recovery",
-            choice="Refit, then distil while time allows",
-            card="; it was then trained to answer as the full model does while time allowed (refit and distillation)",
-            solves=True,
-            imitates=True,
-            timed=True,
-        ),
-        Recovery(
-            "finetune",
-            result="fine-tuned",
-            noun="fine-tuning",
-            choice="Fine-tune: minutes of training with labels, by the published schedule",
-            card="; it was then fine-tuned with labels",
-            needs_labels=True,
-        ),
-        Recovery(
-            "refit-finetune",
-            result="refitted and fine-tuned",
-            noun="refit and fine-tuning",
-            choice="Refit, then fine-tune: with labels, at a learning rate that held-out texts choose",
-            card="; it was then refitted, and fine-tuned with labels at a learning rate that held-out texts chose",
-            solves=True,
-            needs_labels=True,
-            rates=(2e-5, 6e-5, 2e-4),
-        ),
-    )
+    name: msgspec.convert({"name": name, **row}, Recovery) for name, row in read_beside(__file__).items()
 }
 
 #: No recovery, and the one that takes seconds: what runs and boards begin with.

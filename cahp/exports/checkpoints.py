@@ -29,7 +29,6 @@ from cahp.words import encodable
 if TYPE_CHECKING:
     from cahp.models.saving import ReadBack
 
-STAGE = "write"
 #: ``metrics``, ``delta`` and ``outcomes`` of a model that was not evaluated.
 UNMEASURED = {"metrics": None, "delta": None, "outcomes": None}
 #: Number of texts on which a written model is tried.
@@ -157,7 +156,6 @@ def write(
     card = whole.card
     mask = pruned.mask
     formats.check_export(form, card, mask, provenance.recovery)
-    progress(STAGE, 0, 2)
     # Without data, the texts may still have to be pairs.
     texts = list(pruned.inputs) or whole.examples(_SENTENCES)
     pruned = replace(pruned, inputs=texts[:TRIED])
@@ -165,7 +163,7 @@ def write(
     with scratch() as beside, Output.of(out).whole() as part:
         if form.rounded:
             exact = beside / form.exact
-            _fill(formats.model_form(form.exact), exact, pruned)
+            _fill(formats.model_form(form.exact), exact, pruned, progress=progress)
             pruned = replace(pruned, inputs=texts, exact=exact)
         facts = {
             "cahp.version": version("cahp-explorer"),
@@ -176,8 +174,8 @@ def write(
             "cahp.recovery": find_applied(provenance.recovery, outcome.get("refit"), outcome.get("distill")),
             "cahp.command": provenance.command,
         }
-        read, note = _fill(form, part, pruned, {name: encodable(fact) for name, fact in facts.items() if fact})
-        progress(STAGE, 1, 2)
+        written = {name: encodable(fact) for name, fact in facts.items() if fact}
+        read, note = _fill(form, part, pruned, written, progress)
         if form.rounded and bench is not None:
             full = bench.measurements.evaluate(bench.evaluation)
             states = measured_states(results)
@@ -222,7 +220,6 @@ def write(
         (part / formats.MASK_FILE).write_bytes(mask_json(mask, origin))
         (part / formats.FIGURES_FILE).write_bytes(json_text(figures).encode())
         (part / formats.CARD_FILE).write_bytes(encodable(readme).encode())
-    progress(STAGE, 2, 2)
     return results
 
 
@@ -235,7 +232,11 @@ def describe_data(bench: Bench | None) -> JsonObject:
 
 
 def _fill(
-    form: ModelForm, folder: Path, pruned: Pruned, facts: Mapping[str, str] | None = None
+    form: ModelForm,
+    folder: Path,
+    pruned: Pruned,
+    facts: Mapping[str, str] | None = None,
+    progress: Progress = silent,
 ) -> tuple[ReadBack, str | None]:
     """Write a model with ``facts`` about its weights into a folder, read it back, and check its results.
 
@@ -250,6 +251,7 @@ def _fill(
     folder.mkdir(exist_ok=True)
     model = pruned.cut
     save_tokenizer(model.tokenizer, folder)
+    progress("write", 0, 1)
     note = form.write(folder, pruned)
     if facts is not None:
         stamp(folder, facts)
@@ -257,7 +259,9 @@ def _fill(
     if form.rounded:
         # What a rounded language model predicts is measured at every token.
         full = pruned.whole
-    read = read_back(folder, formats.name_class(form.reads, model.card), model, pruned.inputs, full=full)
+    progress("reload", 0, 1)
+    reads = formats.name_class(form.reads, model.card)
+    read = read_back(folder, reads, model, pruned.inputs, full=full, progress=progress)
     rounding = 0.0
     if not form.rounded and read.difference > form.tolerance:
         rounding = measure_rounding(model, model.batches(model.tokenize(pruned.inputs), size=512))

@@ -42,6 +42,10 @@ class Pruned:
         return {"full": self.whole.parameters, "pruned": self.cut.parameters}
 
 
+#: Returns why a model cannot have a form; see ``ModelForm``.
+Refuse = Callable[[ModelCard, HeadMask | None, str], str | None]
+#: The words of a form that is neither smaller nor faster.
+AS_ORIGINAL = "as the original"
 #: The share of predictions of texts, or of next tokens, that rounded weights must leave: many tokens are nearly equal.
 AGREEMENT = 0.95
 OF_TOKENS = 0.8
@@ -74,25 +78,26 @@ class ModelForm(Form):
     """A folder that holds a pruned model.
 
     ``loads_with`` names what loads it, and ``needs_model`` tells which models and masks can have it. ``size`` and
-    ``speed`` compare it with the original. ``write`` fills a folder that has the tokenizer already, and may return a
-    sentence about what it wrote. ``reads`` is Python that runs in a process without this package: from the path
-    ``folder`` it makes ``answer``, which takes a batch (arrays by name) and returns its logits. They may differ by
-    ``tolerance`` from those in memory, relative to logits beyond 1; if the weights are ``rounded`` (the name of their
-    results), the share of equal predictions counts instead, and ``exact`` is the form in full precision. ``card``
-    describes in Markdown how to load the folder, ``cards`` the same by what removing heads saves (``ModelCard.saves``),
-    where that differs. Writing needs the packages ``needs``, installed by the ``extra`` of this package. ``runtime`` is
-    the library that runs the form instead of transformers, ``library`` the name by which the hub knows what loads it
-    (None: nothing that the hub knows). ``times`` times the files of models with the runtime; see
-    ``cahp.stages.latency.measure_onnx``. ``refuse`` returns why a model cannot have the form: from its card, the mask
-    (None: any), and the noun of a recovery that adds biases to output projections that have none (empty: it adds none).
-    ``holds_bypass`` tells whether the model may have bypasses. ``runs_in`` tells, for a runtime, whether it runs the
-    form, and with what; one that is missing was not tried.
+    ``speed`` compare it with the original. A weight takes ``width`` bytes (0: as in the source). ``write`` fills a
+    folder that has the tokenizer already, and may return a sentence about what it wrote. ``reads`` is Python that runs
+    in a process without this package: from the path ``folder`` it makes ``answer``, which takes a batch (arrays by
+    name) and returns its logits. They may differ by ``tolerance`` from those in memory, relative to logits beyond 1; if
+    the weights are ``rounded`` (the name of their results), the share of equal predictions counts instead, and
+    ``exact`` is the form in full precision. ``card`` describes in Markdown how to load the folder, ``cards`` the same
+    by what removing heads saves (``ModelCard.saves``), where that differs. Writing needs the packages ``needs``,
+    installed by the ``extra`` of this package. ``runtime`` is the library that runs the form instead of transformers,
+    ``library`` the name by which the hub knows what loads it (None: nothing that the hub knows). ``times`` times the
+    files of models with the runtime; see ``cahp.stages.latency.measure_onnx``. ``refuse`` returns why a model cannot
+    have the form: from its card, the mask (None: any), and the noun of a recovery that adds biases to output
+    projections that have none (empty: it adds none). ``holds_bypass`` tells whether the model may have bypasses.
+    ``runs_in`` tells, for a runtime, whether it runs the form, and with what; one that is missing was not tried.
     """
 
     loads_with: str
     needs_model: str = "models whose heads can be cut"
     size: str = "smaller"
     speed: str = "faster"
+    width: float = 4.0
     write: Callable[[Path, Pruned], str | None]
     reads: str
     tolerance: float = math.inf
@@ -107,7 +112,7 @@ class ModelForm(Form):
     exact: str = ""
     holds_bypass: bool = False
     runs_in: Mapping[str, str] = field(default_factory=dict)
-    refuse: Callable[[ModelCard, HeadMask | None, str], str | None] = lambda card, mask, adder: card.no_cut
+    refuse: Refuse = lambda card, mask, adder: card.no_cut
 
     def check(self, read: ReadBack, *, rounding: float = 0.0) -> None:
         """Check that the written model, read back, gives the results of the model in memory.
@@ -134,6 +139,13 @@ class ModelForm(Form):
             raise CahpError(
                 f"the {self.key} model was not written: after loading it again, its {reason}; export {instead}"
             )
+
+    def estimate_bytes(self, card: ModelCard, share: float) -> float:
+        """Estimate the bytes of the weights of a model of which this ``share`` stays (0: they are not counted)."""
+        if self.size == AS_ORIGINAL:
+            share = 1.0
+        weights = self.width * (card.details.get("parameters") or 0)
+        return share * (weights or card.details.get("bytes", 0))
 
     @property
     def exactness(self) -> str:

@@ -300,6 +300,8 @@ class Family:
         return self.interface or self.weights is not None
 
 
+#: What makes a mask fit where layers must keep the same number of heads.
+EVENLY = "choose heads with --even"
 #: Why an architecture cannot be a plain checkpoint with fewer heads, such as those below.
 DERIVED_SIZE = (
     "its class cannot have fewer heads of the same size (where that is the width over the number of heads, fewer heads "

@@ -36,7 +36,7 @@ from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS, state_
 from cahp.output import Output
 from cahp.tasks.answers import Window
 from cahp.tasks.texts import Item
-from cahp.values import CahpError, Floats32, HeadMask, JsonObject, OptionError
+from cahp.values import CahpError, Floats32, HeadMask, JsonObject, OptionError, Progress, silent
 
 #: The file that loads a compact model where this package is not installed.
 LOADER = "load_pruned.py"
@@ -281,7 +281,13 @@ class ReadBack:
 
 
 def read_back(
-    folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Item], *, full: HeadModel | None = None
+    folder: Path,
+    reads: str,
+    pruned: HeadModel,
+    inputs: Sequence[Item],
+    *,
+    full: HeadModel | None = None,
+    progress: Progress = silent,
 ) -> ReadBack:
     """Load the model in ``folder`` in a fresh process, and compare its logits of ``inputs`` with those of ``pruned``.
 
@@ -324,6 +330,7 @@ def read_back(
         # One batch at a time, since logits of a whole vocabulary take much memory.
         with np.load(logits) as loaded, torch.no_grad():
             for index, (batch, at) in enumerate(zip(batches, places, strict=True)):
+                progress("compare", index, len(batches))
                 theirs = torch.from_numpy(loaded[str(index)])
                 if pruned.predicts_tokens:
                     ours = vocabulary_logits(pruned.network, pruned.logits(batch, states=True)[at])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cahp.models.cards import ModelCard
+from cahp.models.cards import EVENLY, ModelCard
 from cahp.models.identity import output_head
 from cahp.models.weights import CONFIG, read_json
 from cahp.values import Array, Fields, Floats32, HeadMask
@@ -33,6 +33,9 @@ _ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "llama", "qwen3
 HALVES = ("qwen3",)
 #: Those whose files store the channels of a head as two halves.
 _STORED_HALVES = ("qwen2", "qwen3")
+#: The kind of a file that keeps the types of its source, and the names of llama.cpp for other kinds of files.
+SOURCE = "source"
+_FILE_TYPES = {"F32": "ALL_F32", "F16": "MOSTLY_F16", "Q8_0": "MOSTLY_Q8_0", SOURCE: "ALL_F32"}
 #: Keys of a source that describe the file and not the model.
 _OF_FILE = ("GGUF.", "general.architecture", "general.alignment", "split.")
 #: Kinds of rotary positions whose frequencies are constant; those that differ from the default are written.
@@ -71,7 +74,7 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
     if halves and not even:
         return (
             f"its layers keep different numbers of heads, and llama.cpp's architecture for that ({UNEVEN}) lacks the "
-            "norms of its queries and keys; choose heads with --even"
+            f"norms of its queries and keys; {EVENLY}"
         )
     if adder and (halves or (mask is not None and mask.empty_layers)):
         return f"llama.cpp reads no bias in the output projection of its attention, and {adder} needs one"
@@ -130,17 +133,17 @@ def name_split(card: ModelCard) -> str:
     return name
 
 
-def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = False) -> str | None:
+def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, kind: str = "F32") -> str | None:
     """Save a network that was cut to ``mask``, with its tokenizer, as a GGUF file.
 
-    With ``types``, heads leave the file that the model was read from without unpacking what stays: kept blocks are
-    equal, byte for byte. In such a file the rows of queries, keys and values are whole heads, and blocks of 32 numbers
-    lie along a row, so that the columns of a head in the output projection are whole blocks, too, if their number is a
-    multiple of 32. Larger blocks (those of 256 numbers) may hold several heads: a matrix that is cut through them, or
-    that a recovery changed, is quantised anew, in its own type where the ``gguf`` library can write it, and otherwise
-    in 8 bits. Without ``types``, weights are written in float32.
+    Matrices are written as ``kind``, a type of ggml; vectors are small, and stay in float32. With the kind ``SOURCE``,
+    heads leave the file that the model was read from without unpacking what stays: kept blocks are equal, byte for
+    byte. In such a file the rows of queries, keys and values are whole heads, and blocks of 32 numbers lie along a row,
+    so that the columns of a head in the output projection are whole blocks, too, if their number is a multiple of 32.
+    Larger blocks (those of 256 numbers) may hold several heads: a matrix that is cut through them, or that a recovery
+    changed, is quantised anew, in its own type where the ``gguf`` library can write it, and otherwise in 8 bits.
 
-    Returns what became of the tensors, in a sentence (None: all are in float32).
+    Returns what became of the tensors of a source, in a sentence (None: it has another kind).
     """
     import gguf
     import torch
@@ -163,7 +166,7 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
     theta = config.rope_parameters["rope_theta"]
     described = {
         "general.name": card.id,
-        "general.file_type": int(gguf.LlamaFileType.ALL_F32),
+        "general.file_type": int(gguf.LlamaFileType[_FILE_TYPES[kind]]),
         f"{name}.context_length": config.max_position_embeddings,
         f"{name}.embedding_length": config.hidden_size,
         f"{name}.block_count": card.layers,
@@ -187,7 +190,7 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
         before = source.fields["general.architecture"].contents()
         for field in source.fields.values():
             key = re.sub(f"^{re.escape(before)}[.]", f"{name}.", field.name)
-            copied = (types or key.startswith("tokenizer.")) and not key.startswith(_OF_FILE)
+            copied = (kind == SOURCE or key.startswith("tokenizer.")) and not key.startswith(_OF_FILE)
             # The format has no empty lists. The numbers of heads are those that are left.
             if copied and not key.startswith(f"{name}.attention.head_count") and field.contents() != []:
                 inside = None
@@ -215,7 +218,7 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
             values = _alternate(values, size)
         tensors[f"{stored}.{end}"] = values
     made = None
-    if types:
+    if kind == SOURCE:
         made = _copy_tensors(source, writer, mask, tensors, size=size, halves=halves)
     else:
         rotary = network.model.rotary_emb.inv_freq.float().cpu()
@@ -223,7 +226,11 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
         if not torch.allclose(rotary, plain, rtol=1e-5, atol=0.0):
             tensors["rope_freqs.weight"] = (plain / rotary).numpy()
     for key, values in tensors.items():
-        writer.add_tensor(key, values)
+        if values.ndim == 1 or kind in ("F32", SOURCE):
+            writer.add_tensor(key, values)
+        else:
+            raw, stored_as = _quantise(values, gguf.GGMLQuantizationType[kind])
+            writer.add_tensor(key, raw, raw_dtype=stored_as)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

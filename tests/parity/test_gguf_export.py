@@ -203,7 +203,7 @@ def logits(file: Path, model: HeadModel) -> tuple[np.ndarray[Any, Any], np.ndarr
 def test_what_stays_equals_the_source_byte_for_byte(tmp_path: Path, kind: Type, mask: HeadMask, family: str) -> None:
     model = quantised(tmp_path, kind, family)
     pruned = cut(model, mask)
-    made = save_gguf(tmp_path / "cut.gguf", pruned, mask, types=True)
+    made = save_gguf(tmp_path / "cut.gguf", pruned, mask, kind="source")
     before = {one.name: one for one in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
     after = {one.name: one for one in gguf.GGUFReader(tmp_path / "cut.gguf").tensors}
     assert made == f"{len(after)} tensors equal those of the source, block by block"
@@ -228,7 +228,7 @@ def test_what_a_recovery_changed_is_quantised_anew_and_said(tmp_path: Path) -> N
     pruned = cut(model, EVEN)
     output = pruned.projection(0)
     output.replace(output.weight * 1.25, output.bias)
-    made = save_gguf(tmp_path / "cut.gguf", pruned, EVEN, types=True)
+    made = save_gguf(tmp_path / "cut.gguf", pruned, EVEN, kind="source")
     assert str(made).endswith("block by block; quantised anew: 1 as Q4_1")
     (written,) = (
         one for one in gguf.GGUFReader(tmp_path / "cut.gguf").tensors if one.name == "blk.0.attn_output.weight"
@@ -241,7 +241,7 @@ def test_a_cut_through_a_block_is_quantised_anew(tmp_path: Path) -> None:
     # Groups of 16 channels are half of a block, so that a row of the output is too short for any block.
     network = gguf_files.network()
     model = models.load(str(gguf_files.write(tmp_path / "model.gguf", network, Type.Q8_0)), device="cpu")
-    made = save_gguf(tmp_path / "cut.gguf", cut(model, EVEN), EVEN, types=True)
+    made = save_gguf(tmp_path / "cut.gguf", cut(model, EVEN), EVEN, kind="source")
     assert str(made).endswith("; quantised anew: 2 as F32")
     found, expected = logits(tmp_path / "cut.gguf", cut(model, EVEN))
     assert np.abs(found - expected).max() <= 1e-4

@@ -1,22 +1,25 @@
 """Export: the mask on the board, the pruned model, the report and the run as files, and the command that repeats it."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from mimetypes import guess_type
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
 from cahp import features
+from cahp.api.preflight import loading_seconds
 from cahp.board.colourings import colour_by_measures
 from cahp.exports import formats, report
-from cahp.exports.checkpoints import Provenance, checkpoint
+from cahp.exports.checkpoints import TRIED, Provenance, checkpoint
 from cahp.exports.form import ModelForm, show_files
 from cahp.exports.live import Live
 from cahp.exports.masks import MaskOrigin
 from cahp.exports.run_folder import run_archive
+from cahp.models.cards import EVENLY
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import BY_HAND, RunDocument, machine, measured_states, outcome_records
 from cahp.run.prune import Run
@@ -30,25 +33,49 @@ from cahp.ui.parts import blocks
 from cahp.ui.parts.display import download, plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
-from cahp.ui.session.work import Kind, recovery_seconds
+from cahp.ui.session.work import Kind, pass_seconds, recovery_seconds
 from cahp.values import JsonObject
-from cahp.words import capital, counted, duration
+from cahp.words import capital, counted, duration, size_of
 
 Written = tuple[bytes, JsonObject]
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """A form of the pruned model to write: its expected bytes, and the seconds that each stage may take."""
+
+    name: str
+    form: ModelForm
+    size: int
+    write: Callable[..., Written]
+    stages: dict[str, float]
+
+
 #: Session key: the board's recovery when one was last chosen here.
 _OF_BOARD = "cahp_export_of_board"
-#: Write a form of the pruned model: its files as a ZIP, and what was measured of them. The subject is a name with the
-#: work. A model is large: only the newest is kept. Minutes of training step aside for work that somebody waits for.
-WRITE: Kind[tuple[str, Callable[..., Written]], Written] = Kind(
-    lambda subject, progress: subject[1](progress=progress),
-    lambda subject: f"model-{subject[0]}",
+#: Write a form of the pruned model: its files as a ZIP, and what was measured of them. A model is large: only the
+#: newest is kept. Minutes of training step aside for work that somebody waits for.
+WRITE: Kind[Order, Written] = Kind(
+    lambda order, progress: order.write(progress=progress),
+    lambda order: f"model-{order.name}",
     Rank.LONG,
     awaited=False,
     newest=True,
+    stages=lambda order: order.stages,
     title="Export",
 )
-#: Forms beside each other.
+#: Cards beside each other, and the titles of those whose button is filled, the best one first.
 _IN_A_ROW = 3
+_RECOMMENDED = ("GGUF", "Compact")
+#: The look of the switch of types, whose label is not seen.
+_CHOICE: JsonObject = {"required": True, "label_visibility": "collapsed"}
+#: How to make a mask fit where it is uneven.
+_EVENLY = "choose the same number in every layer, above"
+#: Bytes of weights that are written in a second, seconds in which a new process imports what loads them, and texts that
+#: are read to compare it with the model in memory.
+_WRITTEN_PER_S = 1e8
+_IMPORT_S = 8.0
+_COMPARED = 2 * TRIED
 
 
 def draw(explorer: Explorer) -> None:
@@ -90,9 +117,9 @@ def _draw_top(explorer: Explorer, view: View) -> None:
         headline, worth = report.describe_value(run)
         st.markdown(f"**{plain(headline)}**  \n{plain(worth)}")
         st.caption(provenance(explorer, explorer.recovery.shown))
+    with st.expander("Figures with intervals, roles and abilities"):
         for line in list_findings(explorer, view, explorer.recovery.name):
             st.caption(plain(f"{line}."))
-    with st.expander("Figures with intervals"):
         blocks.draw([show_outcomes("", run.outcomes), *show_cost(run)])
     draw_evenness(explorer, run.evenness)
 
@@ -159,7 +186,7 @@ def _draw_mask_files(explorer: Explorer, view: View) -> None:
 
 
 def _draw_model_files(explorer: Explorer, view: View) -> None:
-    """Draw a card for each form of the pruned model that is possible, and fold why others are not."""
+    """Draw a card for each kind of file that is possible, and fold why others are not."""
     recover = st.session_state["export-recover"]
     draw_no_refit(explorer)
     allowed = None
@@ -174,61 +201,83 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
             key="export-allowed",
             persist_state="session",
         )
-    if RECOVERIES[recover].trains:
-        seconds = min(recovery_seconds(explorer.bench, recover), allowed or np.inf)
-        st.caption(f"Expected: {duration(seconds)}, unless this mask was recovered before; then evaluation and saving.")
-    provenance = Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover))
-    possible = []
+    # The forms of each kind of file by the type of their weights.
+    cards: dict[str, dict[str, ModelForm]] = {}
     barred = []
     for form in formats.model_forms():
+        title, _, kind = form.title.partition(", ")
         bar = formats.find_bar(form, explorer.card, view.mask, recover)
         if bar is None:
-            possible.append(form)
+            cards.setdefault(title, {})[kind or "f32"] = form
         else:
-            barred.append(f"**{form.title}**: {plain(bar)}.")
-    results = []
-    for start in range(0, len(possible), _IN_A_ROW):
-        for column, form in zip(st.columns(_IN_A_ROW), possible[start : start + _IN_A_ROW], strict=False):
-            with column, st.container(border=True, height="stretch", gap="xsmall", key=f"export-form-{form.key}"):
-                written = _draw_form(explorer, view, form, provenance, recover=recover, allowed=allowed)
-                if written is not None:
-                    results.append((form, written[1]))
+            barred.append(f"**{form.title}**: {plain(bar.replace(EVENLY, _EVENLY))}.")
+    best = next((title for title in _RECOMMENDED if title in cards), "")
+    titles = list(cards)
+    for start in range(0, len(titles), _IN_A_ROW):
+        for column, title in zip(st.columns(_IN_A_ROW), titles[start : start + _IN_A_ROW], strict=False):
+            with column, st.container(border=True, height="stretch", gap="xsmall", key=f"export-form-{title}"):
+                st.markdown(f"**{title}**")
+                kinds = list(cards[title])
+                kind = kinds[0]
+                if len(kinds) > 1:
+                    key = f"Type of {title}"
+                    kind = st.segmented_control(key, kinds, default=kind, key=key, **_CHOICE)
+                order = _plan(explorer, view, cards[title][kind], recover=recover, allowed=allowed)
+                _draw_card(explorer, order, kind, filled=title == best)
     if barred:
         with st.expander(f"{counted(len(barred), 'form')} cannot be written of this model and mask"):
             for line in barred:
                 st.caption(line)
-    for form, measured in results:
-        st.caption(f"{form.title}: loaded again in a new process, {form.closeness(measured)}.")
-        shown = [
-            show_outcomes("Results, with 95 % intervals", measured_states(measured)),
-            *show_epochs(measured.get("epochs", [])),
-            *show_recovery(None, measured.get("distill"), measured.get("steps", ())),
-            *show_files(measured["files"] or (), form.runtime),
-        ]
-        blocks.draw(shown, form=f"{form.key}-")
+    job = explorer.work.job(WRITE)
+    if job is not None and job.result is not None:
+        _draw_results(formats.model_form(job.result[1]["form"]), job.result[1])
 
 
-def _draw_form(
-    explorer: Explorer, view: View, form: ModelForm, provenance: Provenance, *, recover: str, allowed: float | None
-) -> Written | None:
-    """Draw the card of a possible form with the button that writes it; return what was written."""
-    st.markdown(f"**{form.title}**")
-    st.caption(f"Size: {form.size} · speed: {form.speed}  \nLoads with {form.loads_with}  \n{capital(form.exactness)}")
-    name = f"{name_of(explorer)}-{form.key}-{recover}-{allowed}"
+def _plan(explorer: Explorer, view: View, form: ModelForm, *, recover: str, allowed: float | None) -> Order:
+    """Return the order of a form, with the seconds that recovering, writing, loading and comparing may take."""
+    bench = explorer.bench
     write: Callable[..., Written] = partial(
         checkpoint,
-        explorer.bench,
+        bench,
         view.mask,
         form=form,
-        provenance=provenance,
+        provenance=Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover)),
         recover=recover,
         allowed=allowed,
     )
-    written = job_card(explorer, WRITE, (name, write), name=f"export-write-{form.key}", offer="Write")
+    size = form.estimate_bytes(bench.card, explorer.subject.size(view.mask) or 1.0)
+    recovering = ["evaluation", *RECOVERIES[recover].stages(1)][-1]
+    stages = {
+        recovering: min(recovery_seconds(bench, recover), allowed or np.inf),
+        "write": size / _WRITTEN_PER_S,
+        "reload": _IMPORT_S + loading_seconds(bench.card),
+        "compare": pass_seconds(bench, evaluation=_COMPARED / len(bench.evaluation)),
+    }
+    return Order(f"{name_of(explorer)}-{form.key}-{recover}-{allowed}", form, round(size), write, stages)
+
+
+def _draw_card(explorer: Explorer, order: Order, kind: str, *, filled: bool) -> None:
+    """Draw what a form takes, and the button that writes it, its progress, or what was written."""
+    form = order.form
+    st.markdown(f"{kind} · {size_of(order.size)} · about {duration(sum(order.stages.values()))}")
+    st.caption(f"Loads with {form.loads_with}  \n{capital(form.exactness)}")
+    look: Any = "primary" if filled else "secondary"
+    written = job_card(explorer, WRITE, order, name=f"export-write-{form.key}", offer="Write", type=look)
     if written is not None:
-        size = len(written[0]) / 1e6
-        download(f"Model (ZIP, {size:.0f} MB)", written[0], f"cahp-{form.key}.zip", "application/zip")
-    return written
+        st.caption(f"Loaded again in a new process, {form.closeness(written[1])}.")
+        download(f"Model (ZIP, {len(written[0]) / 1e6:.0f} MB)", written[0], f"cahp-{form.key}.zip", "application/zip")
+        st.code(f"cahp export cahp-run --format {form.key} --out {form.key}", language="bash", wrap_lines=True)
+
+
+def _draw_results(form: ModelForm, measured: JsonObject) -> None:
+    """Draw the tables of what was measured of the model that was written last."""
+    shown = [
+        show_outcomes("Results, with 95 % intervals", measured_states(measured)),
+        *show_epochs(measured.get("epochs", [])),
+        *show_recovery(None, measured.get("distill"), measured.get("steps", ())),
+        *show_files(measured["files"] or (), form.runtime),
+    ]
+    blocks.draw(shown, form=f"{form.key}-")
 
 
 # Report, run and command ---------------------------------------------------------------------------------------------

@@ -112,6 +112,14 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
     return words
 
 
+def describe_steps(job: Job[Any]) -> str:
+    """List the stages of a job in Markdown, the present one in bold."""
+    names = {stage: on_screen(stage) for stage in job.stages}
+    if job.stage in names:
+        names[job.stage] = f"**{names[job.stage]}**"
+    return " → ".join(names.values())
+
+
 def follow(job: Job[Any], *, name: str, title: str = "") -> None:
     """Draw the job's progress, the time left and a button that cancels it; rerun the page when the job has ended."""
 
@@ -121,6 +129,8 @@ def follow(job: Job[Any], *, name: str, title: str = "") -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.progress(job.share, text=plain(describe_progress(job, title)))
             st.button("Cancel", key=f"cancel-{name}", on_click=job.cancel)
+        if title and job.stages:
+            st.caption(describe_steps(job))
 
     st.fragment(draw, run_every=_PULSE_S)()
 

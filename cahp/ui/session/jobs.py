@@ -106,9 +106,9 @@ class Job(Generic[T]):
         self.stage = ""
         self.done = 0
         self.total = 0
+        self.stages = stages
         self._worker = worker
         self._expected = expected
-        self._stages = stages
         self._loaded = 0.0
         self._furthest = 0.0
         self._steps: Iterator[None] = self._run(work)
@@ -182,11 +182,11 @@ class Job(Generic[T]):
         if stage != self.stage or done < self.done:
             self._stage_began = before
             self._stage_base = done
-            if stage != self.stage and stage in self._stages:
+            if stage != self.stage and stage in self.stages:
                 # The stages to come take as much more or less than expected as those before, unless these were cached.
                 # The first one loads the model, which tells nothing of the others.
-                seconds = list(self._stages.values())
-                place = list(self._stages).index(stage)
+                seconds = list(self.stages.values())
+                place = list(self.stages).index(stage)
                 spent = before - self._began
                 if place == 1:
                     self._loaded = spent
