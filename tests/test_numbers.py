@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cahp"
 
 #: Nodes of the syntax trees, without docstrings: neither packing nor unpacking lines changes them.
-SYNTAX_NODES = 318_435
+SYNTAX_NODES = 318_449
 FILES = 232
 #: Modules of the core (all but features and the front doors' own rooms) that features import.
 IMPORTED_BY_FEATURES = 19
@@ -26,7 +26,7 @@ IMPORTED_BY_FEATURES = 19
 FORKS_BY_KIND_OF_MODEL = 14
 #: Files whose functions ``cahp prune`` calls when nothing is stored.
 ENTERED_BY_PRUNE = 55
-LINES_OF_TESTS = 29_994
+LINES_OF_TESTS = 29_999
 #: Of the explorer's style sheet, and mentions of Streamlit's internal ids in it.
 LINES_OF_STYLE = 114
 IDS_OF_STREAMLIT = 30

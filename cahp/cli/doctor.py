@@ -7,11 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
+import psutil
 import typer
 
 from cahp import data, models
 from cahp.cli.command import Call, command
 from cahp.files import scratch
+from cahp.run.document import machine
 from cahp.run.settings import Settings
 from cahp.store import Store, key
 from cahp.values import CahpError
@@ -53,6 +55,7 @@ def examine() -> list[Check]:
     """All checks, ordered so that the first failure explains the later ones."""
     return [
         Check("python", sys.version_info >= (3, 11), platform.python_version(), "install Python 3.11 or newer"),
+        _try("system", _system, "run `make setup`, or `pip install .`"),
         *_packages(),
         _try(
             "embedded model",
@@ -69,24 +72,33 @@ def examine() -> list[Check]:
 def _packages() -> list[Check]:
     from packaging.requirements import Requirement
 
-    checks = []
+    checks = {}
     try:
         wanted = map(Requirement, requires("cahp-explorer") or [])
     except PackageNotFoundError:
         return [Check("packages", False, "cahp-explorer is not installed", "run `make setup`, or `pip install .`")]
     for requirement in wanted:
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
         found = "not installed"
         fits = False
         with suppress(PackageNotFoundError):
             found = version(requirement.name)
             fits = requirement.specifier.contains(found, prereleases=True)
+        # What an extra asks for may be missing.
+        if not fits and found == "not installed" and "extra" in str(requirement.marker):
+            continue
         if not fits:
             found = f"{found}, and {requirement.specifier} is needed"
         remedy = f"run `pip install '{requirement.name}{requirement.specifier}'`"
-        checks.append(Check(requirement.name, fits, found, remedy))
-    return checks
+        checks[requirement.name] = Check(requirement.name, fits, found, remedy)
+    return list(checks.values())
+
+
+def _system() -> str:
+    from torch import get_num_threads
+
+    memory = psutil.virtual_memory().total / 1e9
+    threads = f"{get_num_threads()} threads, {memory:.0f} GB of memory"
+    return f"cahp-explorer {version('cahp-explorer')}, {platform.platform()}, {machine()}, {threads}"
 
 
 def _try(name: str, check: Callable[[], str], remedy: str) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cahp.exports.masks import MaskOrigin
 from cahp.models.cards import ALLOWED_ROUNDING, ModelCard, Timing
-from cahp.show.blocks import Block, Table, Text
+from cahp.show.blocks import Blocks, Table, Text
 from cahp.tasks.texts import Item
 from cahp.values import CahpError, Estimate, Fields, HeadMask, Names, OptionError
 from cahp.words import percent, size_of
@@ -194,7 +194,7 @@ class Footprint:
     ratio: Estimate | None
 
 
-def show_files(files: Sequence[Footprint], where: str) -> Iterator[Block]:
+def show_files(files: Sequence[Footprint], where: str) -> Blocks:
     """Yield the sizes of files, and their latencies as they were timed ``where``."""
     if not files:
         return

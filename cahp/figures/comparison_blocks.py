@@ -4,7 +4,7 @@
 and for the methods of the ``Filters``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -36,7 +36,7 @@ from cahp.comparison.summary import Mean, measure_overlaps
 from cahp.figures.comparison import curve_figure, ranking_figure
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.show.blocks import Block, Cell, Claim, Figure, Line, Table, Text
+from cahp.show.blocks import Block, Blocks, Cell, Claim, Figure, Line, Table, Text
 from cahp.values import Bools, Names
 from cahp.values.statistics import jaccard
 from cahp.words import capital, counted, percent
@@ -54,7 +54,7 @@ class Filters:
     methods: Names
 
 
-def show_comparison(comparison: Comparison) -> Iterator[Block]:
+def show_comparison(comparison: Comparison) -> Blocks:
     """Yield all of a comparison, where there are no filters: every outcome, recovery and number of heads."""
     results = comparison.results
     document = comparison.document
@@ -80,7 +80,7 @@ def show_comparison(comparison: Comparison) -> Iterator[Block]:
 # The outcome -------------------------------------------------------------------------------------------------
 
 
-def show_primary(results: SplitResults) -> Iterator[Block]:
+def show_primary(results: SplitResults) -> Blocks:
     """Yield the primary test: its finding, the rule that selects it, and its statistics."""
     yield Line(headline(results))
     if results.primary is not None:
@@ -151,7 +151,7 @@ def _describe_tests(results: SplitResults, recovery: str, budget: int) -> str:
     return f"At {budget} {results.units}, {RECOVERIES[recovery].beside}, {finding}"
 
 
-def show_ranking(results: SplitResults, filters: Filters) -> Iterator[Block]:
+def show_ranking(results: SplitResults, filters: Filters) -> Blocks:
     """Yield the methods at a number of heads, the best on top."""
     means = [mean for mean in results.rank(filters.recovery, filters.budget) if mean.method in filters.methods]
     if not means:
@@ -173,7 +173,7 @@ def show_ranking(results: SplitResults, filters: Filters) -> Iterator[Block]:
     )
 
 
-def show_curve(results: SplitResults, filters: Filters) -> Iterator[Block]:
+def show_curve(results: SplitResults, filters: Filters) -> Blocks:
     """Yield the outcome by method and number of heads; with a single number the ranking shows it."""
     means = [
         mean for mean in results.means.values() if mean.recovery == filters.recovery and mean.method in filters.methods
@@ -197,7 +197,7 @@ def show_curve(results: SplitResults, filters: Filters) -> Iterator[Block]:
         )
 
 
-def show_differences(results: SplitResults, filters: Filters) -> Iterator[Block]:
+def show_differences(results: SplitResults, filters: Filters) -> Blocks:
     """Yield the tests of differences to the reference."""
     every = [test for test in results.tests if test.recovery == filters.recovery and test.method in filters.methods]
     when = RECOVERIES[filters.recovery].beside
@@ -207,7 +207,7 @@ def show_differences(results: SplitResults, filters: Filters) -> Iterator[Block]
 # Costs and rules ---------------------------------------------------------------------------------------------
 
 
-def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
+def show_heads(results: SplitResults, filters: Filters) -> Blocks:
     """Yield how many heads of each layer the methods keep at a number of heads, and how alike their masks are."""
     document = results.document
     masks: dict[str, dict[int, list[Bools]]] = {}
@@ -243,7 +243,7 @@ def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
     )
 
 
-def show_costs(results: SplitResults, filters: Filters) -> Iterator[Block]:
+def show_costs(results: SplitResults, filters: Filters) -> Blocks:
     """Yield the cost of each method."""
     recovered = [name for name in results.by_cost if name != NONE.name]
     rows = []
@@ -264,7 +264,7 @@ def show_costs(results: SplitResults, filters: Filters) -> Iterator[Block]:
     )
 
 
-def show_notes(results: SplitResults, filters: Filters | None) -> Iterator[Block]:
+def show_notes(results: SplitResults, filters: Filters | None) -> Blocks:
     """Yield how differences are tested, and the notices; they are the same for all ``filters``."""
     document = results.document
     yield Text(results.summary.rule.replace(results.against, method_label(results.against)))
@@ -281,12 +281,12 @@ def list_claims(results: SplitResults, filters: Filters) -> list[Claim]:
     compression = assess_compression(results, filters.recovery)
     critical = assess_critical_heads(results, filters.budget)
 
-    def show_compression() -> Iterator[Block]:
+    def show_compression() -> Blocks:
         yield Text(compression.words)
         tests = compression_tests(results, filters.recovery)
         yield _tabulate_tests("The tests that decide, by method", results, tests, "claim-compression")
 
-    def show_critical() -> Iterator[Block]:
+    def show_critical() -> Blocks:
         yield Text(critical.words)
         shares, leads = compare_shares(kept_shares(results.document, filters.budget), results.against)
         rows = []

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import Module
 from transformers import (
     CONFIG_MAPPING,
     AttentionInterface,
@@ -105,7 +106,7 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     return network.eval()
 
 
-def _set_weights(network: nn.Module, name: str, tensor: Tensor) -> None:
+def _set_weights(network: Module, name: str, tensor: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     module = network.get_submodule(path)
     current = getattr(module, leaf, None)
@@ -129,7 +130,7 @@ def _set_weights(network: nn.Module, name: str, tensor: Tensor) -> None:
             setattr(module, size, value)
 
 
-def set_size(module: nn.Module, name: str, value: int) -> None:
+def set_size(module: Module, name: str, value: int) -> None:
     """Set the number of heads or channels that ``module`` stores as an attribute or in its own configuration."""
     if name.startswith("config."):
         module.config = copy.copy(module.config)
@@ -138,7 +139,7 @@ def set_size(module: nn.Module, name: str, value: int) -> None:
         setattr(module, name, value)
 
 
-def empty_attention(module: nn.Module, output: str | None, entries: int | None) -> None:
+def empty_attention(module: Module, output: str | None, entries: int | None) -> None:
     """Let an attention ``module`` without heads return what it returns of closed heads, without computing anything.
 
     ``output`` is the path in it of its output projection, of which only the intercept is left; None: the projection
@@ -154,7 +155,7 @@ def empty_attention(module: nn.Module, output: str | None, entries: int | None) 
         projection.forward = MethodType(_intercept, projection)
 
 
-def fill_attention(module: nn.Module) -> None:
+def fill_attention(module: Module) -> None:
     """Undo ``empty_attention``."""
     for part in module.modules():
         for name in ("cahp_empty", "forward"):
@@ -222,7 +223,7 @@ def _count_tokens(module: Any, arguments: Keywords, hidden: Tensor) -> None:
     layers[index].update(none, none)
 
 
-def cut_planes(module: nn.Module, argument: str, heads: int, kept: list[int]) -> None:
+def cut_planes(module: Module, argument: str, heads: int, kept: list[int]) -> None:
     """Make ``module`` leave out the planes of cut heads in ``argument``, which has one plane for each of ``heads``."""
     known = hasattr(module, "cahp_planes")
     module.cahp_planes = (argument, heads, torch.tensor(kept))  # type: ignore[assignment]
@@ -230,7 +231,7 @@ def cut_planes(module: nn.Module, argument: str, heads: int, kept: list[int]) ->
         module.register_forward_pre_hook(_without_planes, with_kwargs=True)
 
 
-def _without_planes(module: nn.Module, args: Positional, kwargs: Keywords) -> Any:
+def _without_planes(module: Module, args: Positional, kwargs: Keywords) -> Any:
     argument, heads, kept = module.cahp_planes  # type: ignore[misc]
     bound = inspect.signature(module.forward).bind_partial(*args, **kwargs)
     planes = bound.arguments.get(argument)
@@ -247,7 +248,7 @@ def _without_planes(module: nn.Module, args: Positional, kwargs: Keywords) -> An
     return bound.args, bound.kwargs
 
 
-def selected(module: nn.Module, query: Tensor, key: Tensor, options: Keywords) -> tuple[Tensor, Tensor, Keywords]:
+def selected(module: Module, query: Tensor, key: Tensor, options: Keywords) -> tuple[Tensor, Tensor, Keywords]:
     """Remove the heads that were cut out of values from queries, keys and a bias on scores that still have all.
 
     ``module.cahp_selects`` holds the number of units before the cut, the query heads of each, and the kept units.
@@ -267,7 +268,7 @@ def selected(module: nn.Module, query: Tensor, key: Tensor, options: Keywords) -
     return query, key, options
 
 
-def own_function(module: nn.Module) -> Any:
+def own_function(module: Module) -> Any:
     """The library's own function that computes a module's attention step by step."""
     return inspect.unwrap(type(module).forward).__globals__["eager_attention_forward"]
 
@@ -275,7 +276,7 @@ def own_function(module: nn.Module) -> Any:
 def _selecting(name: str) -> str:
     """Register an attention function that calls ``selected`` before the function ``name``; return its new name."""
 
-    def attention(module: nn.Module, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
+    def attention(module: Module, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
         query, key, options = selected(module, query, key, options)
         function = own_function(module) if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
         return function(module, query, key, value, mask, **options)
@@ -382,7 +383,7 @@ def mix_words(
     return mixed, state
 
 
-class Bypass(nn.Module):
+class Bypass(Module):
     """The sum of linear functions of the words, of low rank, beside the heads of a layer.
 
     ``down (parts, rank, hidden)`` reads each of the parts of ``mix_words`` from the hidden states that enter the
@@ -478,28 +479,28 @@ def entering(args: Positional, kwargs: Mapping[str, Any]) -> Tensor:
     return hidden
 
 
-def set_bypass(network: nn.Module, attention: nn.Module, output: nn.Module, bypass: Bypass) -> None:
+def set_bypass(network: Module, attention: Module, output: Module, bypass: Bypass) -> None:
     """Add a bypass to an ``attention`` module and its ``output`` projection, in place of one that it has."""
     known = hasattr(attention, "cahp_bypass")
     attention.cahp_bypass = bypass
     if not known:
         attention.register_forward_pre_hook(_before_attention, with_kwargs=True)
         output.register_forward_hook(_after_output)
-    base: nn.Module = network.base_model  # type: ignore[assignment]
+    base: Module = network.base_model  # type: ignore[assignment]
     if not hasattr(base, "cahp_words"):
         base.cahp_words = True  # type: ignore[assignment]
         base.register_forward_pre_hook(_before_words, with_kwargs=True)
 
 
-def _before_words(module: nn.Module, args: Positional, kwargs: Keywords) -> None:
+def _before_words(module: Module, args: Positional, kwargs: Keywords) -> None:
     read_words(inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments.get("attention_mask"))
 
 
-def _before_attention(module: nn.Module, args: Positional, kwargs: Keywords) -> None:
+def _before_attention(module: Module, args: Positional, kwargs: Keywords) -> None:
     _beside.set(module.cahp_bypass(entering(args, kwargs), _words.get(), _find_cache(kwargs)))  # type: ignore[operator]
 
 
-def _after_output(module: nn.Module, args: Positional, output: Tensor) -> Tensor:
+def _after_output(module: Module, args: Positional, output: Tensor) -> Tensor:
     beside = _beside.get()
     assert beside is not None
     return output + beside

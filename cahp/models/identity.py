@@ -72,6 +72,16 @@ LANGUAGE_PACKAGE = Package(
 )
 _ABSENT = ("added_tokens.json", ADAPTER_CONFIG)
 
+#: The owners on the hub of models that had no owner in their names, by the first word of the name.
+_OWNERS = {
+    "bert": "google-bert",
+    "distilbert": "distilbert",
+    "distilgpt2": "distilbert",
+    "gpt2": "openai-community",
+    "roberta": "FacebookAI",
+    "xlm": "FacebookAI",
+    "albert": "albert",
+}
 #: The encoder of the built-in classifiers, on the hub.
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -195,6 +205,9 @@ def _find_local(name: str) -> ModelCard | None:
     if is_file and is_gguf(folder):
         return describe_gguf(folder.name, folder)
     if is_file or is_gguf(folder) or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        owner = _OWNERS.get(name.partition("-")[0])
+        if owner is not None:
+            raise ModelError(f"no model named {name!r}; on the hub it is {owner}/{name}")
         raise ModelError(
             f"no model named {name!r}; use a built-in ({', '.join(BUILTINS)}), a folder with config.json, safetensors "
             "weights and a tokenizer, a GGUF file, or a hub id org/name"

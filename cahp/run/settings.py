@@ -177,7 +177,7 @@ class Setting:
             value = value.item()
         if isinstance(value, PathLike):
             value = str(value)
-        if self.name == "method" and hasattr(value, "name"):
+        if self.name == "method" and not isinstance(value, int):
             value = name_of(value)
         # Numbers stand for texts.
         if self.unit == "duration" and type(value) in (int, float):

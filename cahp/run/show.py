@@ -1,6 +1,6 @@
 """A run as blocks: what the terminal, the report, the model card and the explorer show of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from cahp.run.document import RunDocument, measured_states
 from cahp.run.recoveries import RecoveryStep
 from cahp.run.search import HeadSearch
 from cahp.run.settings import Settings
-from cahp.show.blocks import Block, Cell, Line, Marks, Table, Text
+from cahp.show.blocks import Blocks, Cell, Line, Marks, Table, Text
 from cahp.values import Estimate, Fields, HeadMask
 from cahp.words import ALL_HEADS, AS_PRUNED, capital, counted, duration, percent, rate, signed
 
@@ -22,7 +22,7 @@ from cahp.words import ALL_HEADS, AS_PRUNED, capital, counted, duration, percent
 STATE_NAMES = {"full": ALL_HEADS, "pruned": AS_PRUNED}
 
 
-def show_run(run: RunDocument) -> Iterator[Block]:
+def show_run(run: RunDocument) -> Blocks:
     """Yield what a run chose and measured, without the records of its measures."""
     yield mark_kept(run.mask, run.rescued)
     yield from show_choice(run)
@@ -73,7 +73,7 @@ def mark_kept(mask: HeadMask, added: Iterable[tuple[int, int]]) -> Marks:
     return Marks("kept", "kept heads", groups, signs, words, "heads", ends=ends)
 
 
-def show_choice(run: RunDocument) -> Iterator[Block]:
+def show_choice(run: RunDocument) -> Blocks:
     """Yield how heads and their number were chosen: goal, search, the price of an even mask, the rule on noise."""
     if run.goal is not None:
         units = f"{run.goal.heads} {run.model.unit}s"
@@ -98,7 +98,7 @@ def show_choice(run: RunDocument) -> Iterator[Block]:
         yield Line(run.knee_null.describe(run.knee or 0))
 
 
-def _show_search(search: HeadSearch) -> Iterator[Block]:
+def _show_search(search: HeadSearch) -> Blocks:
     words = f"search: {len(search.swaps)} of {search.tried} swaps accepted in {duration(search.seconds)}"
     if search.change is not None:
         words += f"; change in KL divergence on other calibration texts {search.change}"
@@ -140,9 +140,7 @@ def _list_outcomes(columns: Sequence[Outcomes]) -> list[list[Cell]]:
     return rows
 
 
-def show_recovery(
-    refit: RefitReport | None, distill: DistillReport | None, steps: Sequence[RecoveryStep]
-) -> Iterator[Block]:
+def show_recovery(refit: RefitReport | None, distill: DistillReport | None, steps: Sequence[RecoveryStep]) -> Blocks:
     """Yield what a recovery did, and the outcomes after each of its steps."""
     if refit is not None:
         how = f"{refit.row.solving} {refit.examples:,} inputs, no training"
@@ -159,7 +157,7 @@ def show_recovery(
     yield from show_steps(steps)
 
 
-def show_steps(steps: Sequence[RecoveryStep]) -> Iterator[Block]:
+def show_steps(steps: Sequence[RecoveryStep]) -> Blocks:
     """Yield the outcomes after each step of a recovery that has several, a column each, and what the step took."""
     if not steps:
         return
@@ -176,7 +174,7 @@ def show_steps(steps: Sequence[RecoveryStep]) -> Iterator[Block]:
     yield Table("Recovery step by step", ["", *(step.result for step in steps)], rows, name="steps")
 
 
-def show_epochs(epochs: Iterable[Fields]) -> Iterator[Block]:
+def show_epochs(epochs: Iterable[Fields]) -> Blocks:
     """Yield the epochs of a training: the mean loss, the score on held-out texts, and the rate if these chose it."""
     rows = []
     score = "accuracy"
@@ -197,7 +195,7 @@ def show_epochs(epochs: Iterable[Fields]) -> Iterator[Block]:
 # Costs ---------------------------------------------------------------------------------------------------------------
 
 
-def show_cost(run: RunDocument | SimpleNamespace) -> Iterator[Block]:
+def show_cost(run: RunDocument | SimpleNamespace) -> Blocks:
     """Yield size, operations and latency of the full and the pruned model; of a language model its cache and speed."""
     cost = run.cost
     ratio = run.latency_ratio
@@ -255,7 +253,7 @@ def _compare(ratio: Estimate) -> str:
     return words
 
 
-def _show_speed(speed: GenerationSpeed | None) -> Iterator[Block]:
+def _show_speed(speed: GenerationSpeed | None) -> Blocks:
     if speed is None:
         yield Text("The speed of generation was not measured.")
         return
@@ -273,7 +271,7 @@ def _show_speed(speed: GenerationSpeed | None) -> Iterator[Block]:
     yield Text(words)
 
 
-def show_latency(document: Fields) -> Iterator[Block]:
+def show_latency(document: Fields) -> Blocks:
     """Yield the document of ``cahp latency``."""
     ratio = document["latency_ratio"]
     rounds = document["cost"].full.latency_ms.repeats
@@ -282,7 +280,7 @@ def show_latency(document: Fields) -> Iterator[Block]:
     yield from show_notes(document["notices"])
 
 
-def show_evaluation(document: Fields) -> Iterator[Block]:
+def show_evaluation(document: Fields) -> Blocks:
     """Yield the document of ``cahp evaluate`` or ``cahp recover``."""
     protocol = document.get("protocol")
     if protocol is not None:
@@ -312,7 +310,7 @@ def list_checks(run: RunDocument) -> list[str]:
     return checks
 
 
-def show_checks(run: RunDocument) -> Iterator[Block]:
+def show_checks(run: RunDocument) -> Blocks:
     """Yield what was verified, what an earlier run had measured, and the notices."""
     yield Text(" ".join(list_checks(run)))
     if run.cached:
@@ -320,7 +318,7 @@ def show_checks(run: RunDocument) -> Iterator[Block]:
     yield from show_notes(run.notices, run.test_opened)
 
 
-def show_notes(notices: Iterable[str], test_opened: int | None = None) -> Iterator[Block]:
+def show_notes(notices: Iterable[str], test_opened: int | None = None) -> Blocks:
     """Yield notices, after how often the test split was opened."""
     if test_opened:
         yield Text(f"The test split was opened {counted(test_opened, 'time')} for this model.")

@@ -2,6 +2,7 @@
 
 from cahp.show.blocks import (
     Block as Block,
+    Blocks as Blocks,
     Cell as Cell,
     Claim as Claim,
     Figure as Figure,

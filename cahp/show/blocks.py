@@ -5,7 +5,7 @@ for the explorer, draw all of them. The first ``Line`` of a result is its findin
 for one sentence.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +112,8 @@ class Marks:
 
 
 Block = Line | Text | Table | Figure | Marks
+#: What a result says, block after block.
+Blocks = Iterator[Block]
 
 
 @dataclass(frozen=True, eq=False)

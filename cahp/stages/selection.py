@@ -148,7 +148,7 @@ def nearest_budget(budgets: Sequence[int], count: float) -> int:
 
 
 def read_budget(text: str) -> tuple[Decimal, bool] | None:
-    """The number in a budget and whether it is a share in per cent, or None for ``"auto"``.
+    """The number in a budget and whether it is a share in per cent, or None for ``"auto"``; 0.25 is 25 %.
 
     Raises:
         BudgetError: If the text is no budget of any model.
@@ -157,6 +157,8 @@ def read_budget(text: str) -> tuple[Decimal, bool] | None:
     if given == "auto":
         return None
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(%?)", given)
+    if re.fullmatch(r"0?\.[0-9]{1,9}", given):
+        return 100 * Decimal(given), True
     if match is None or ("." in match[1] and not match[2]):
         raise BudgetError(f"cannot read budget {text!r}; write auto, a number of heads (26) or a share (15%)")
     return Decimal(match[1]), bool(match[2])

@@ -1,12 +1,11 @@
 """The measure of abilities: what a pruned model can still do, beside the full model."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cahp.features.abilities.record import COMPARED, FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import Bench, MaskSubject, Measure, Recovered
-from cahp.show import Block, Line, Table, Text
+from cahp.show import Blocks, Line, Table, Text
 from cahp.values import Estimate, HeadMask
 from cahp.words import number, percent
 
@@ -128,7 +127,7 @@ class Abilities(Measure[AbilitiesRecord]):
         """Count the abilities that the mask loses."""
         return count_lost(measure_receipt(bench, mask, recovered))
 
-    def show(self, record: AbilitiesRecord, subject: MaskSubject) -> Iterator[Block]:
+    def show(self, record: AbilitiesRecord, subject: MaskSubject) -> Blocks:
         """Yield what became of the abilities of each model, the last one first, and all values."""
         columns = ["ability", "full model"]
         lines: list[Line] = []

@@ -8,7 +8,7 @@ function of the words, and one of the words and the other heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from cahp.figures import LEGEND, draw, head_name, places, ticks
 from cahp.models import ModelCard
 from cahp.outcomes import estimate_mean
 from cahp.run import Bench, MaskSubject, Measure, Recovered
-from cahp.show import Block, Cell, Figure, Line, Marks, Table, Text
+from cahp.show import Blocks, Cell, Figure, Line, Marks, Table, Text
 from cahp.store import key
 from cahp.tasks import find_source
 from cahp.values import Estimate, JsonObject, spread
@@ -264,7 +264,7 @@ class AnatomyOfHeads(Measure[Anatomy]):
         """Return what was measured before with the usual options, or ships with the package."""
         return measure_anatomy(bench, measure=False)
 
-    def show(self, record: Anatomy, subject: MaskSubject) -> Iterator[Block]:
+    def show(self, record: Anatomy, subject: MaskSubject) -> Blocks:
         """Yield who covers for heads on the whole, then the parts and costs of each head."""
         unit = subject.unit
         rows = record.rows

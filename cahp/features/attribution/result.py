@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cahp import models
-from cahp.show import Block, Claim, Line, Table, Text
+from cahp.show import Blocks, Claim, Line, Table, Text
 from cahp.values import Floats, HeadMask, JsonObject
 from cahp.words import percent, printable, signed
 
@@ -173,7 +172,7 @@ def quoted(answer: str) -> str:
     return f'"{printable(answer)}"'
 
 
-def show_attribution(result: Attribution) -> Iterator[Block]:
+def show_attribution(result: Attribution) -> Blocks:
     """Yield the answer, the heads that support it most, and what removing them and keeping few does."""
     given = f"{result.shown_answer}, probability {percent(float(np.exp(result.log_probability)))}"
     if result.predicted != result.answer:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cahp import models
-from cahp.show import Block, Claim, Line, Table, Text
+from cahp.show import Blocks, Claim, Line, Table, Text
 from cahp.values import Fields
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def read_peers(model: str, sha256: str) -> Fields | None:
     return shown if document["sha256"] == sha256 else None
 
 
-def _show(shown: Fields) -> Iterator[Block]:
+def _show(shown: Fields) -> Blocks:
     yield from map(Line, shown["lines"])
     yield from map(Text, shown["texts"])
     for table in shown["tables"]:

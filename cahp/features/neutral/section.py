@@ -6,7 +6,7 @@ the pruned model was recovered on the task, the other mask is recovered alike on
 after that.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from cahp.data import BBC_NEWS, MANUAL, Dataset, catalogue, load
 from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
 from cahp.recoveries import RECOVERIES
 from cahp.run import COLUMNS, Bench, MaskSubject, Measure, Recovered, Settings, choose, open_bench
-from cahp.show import Block, Cell, Line, Table, Text
+from cahp.show import Blocks, Cell, Line, Table, Text
 from cahp.tasks import NO_LABEL
 from cahp.values import DataError, Estimate, HeadMask, OptionError, digest
 from cahp.words import capital, percent, too_close
@@ -255,7 +255,7 @@ class Neutral(Measure[NeutralRecord]):
             excess_recovered=excesses.get("_recovered"),
         )
 
-    def show(self, record: NeutralRecord, subject: MaskSubject) -> Iterator[Block]:
+    def show(self, record: NeutralRecord, subject: MaskSubject) -> Blocks:
         """Yield the finding, how many heads both choices share, and the outcomes on neutral text."""
         yield Line(record.finding, flagged=record.narrow)
         count = sum(map(len, record.kept.values()))

@@ -1,11 +1,11 @@
 """The same greedy continuation of a prompt by the full, the pruned and the recovered language model, as a measure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cahp.models import ModelCard
 from cahp.run import Bench, MaskSubject, Measure, NoOptions, Recovered
-from cahp.show import Block, Table
+from cahp.show import Blocks, Table
 from cahp.values import HeadMask
 from cahp.words import printable
 
@@ -75,7 +75,7 @@ class Continued(Measure[Continuation]):
         differences = {name: find_difference(written["full"], ids) for name, ids in written.items() if name != "full"}
         return Continuation(PROMPT, texts["full"], texts["pruned"], texts.get("recovered"), differences)
 
-    def show(self, record: Continuation, subject: MaskSubject) -> Iterator[Block]:
+    def show(self, record: Continuation, subject: MaskSubject) -> Blocks:
         """Yield what each model writes."""
         rows = []
         models = {"full": record.full, "pruned": record.pruned, "recovered": record.recovered}

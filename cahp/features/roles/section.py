@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cahp.run import MaskSubject, Measure, NoOptions, find_roles
-from cahp.show import Block, Line, Marks, Table, Text
+from cahp.show import Blocks, Line, Marks, Table, Text
 from cahp.values import ALPHA, FEWEST_SETS, NO_ROLE, NOUNS, ROLES, THRESHOLDS, Bools, HeadMask, HeadRoles
 from cahp.words import number, percent
 
@@ -66,7 +65,7 @@ class Roles(Measure[HeadRoles]):
         """Measure the roles of the full model's heads."""
         return find_roles(bench.resources)
 
-    def show(self, record: HeadRoles, subject: MaskSubject) -> Iterator[Block]:
+    def show(self, record: HeadRoles, subject: MaskSubject) -> Blocks:
         """Yield how many heads have each role and are kept, the role of each head, and the evidence."""
         if not subject.mask.is_full:
             kept = compare_kept(record, subject.mask.keep)

@@ -14,7 +14,7 @@ import numpy as np
 
 from cahp.figures import cell_figure, places
 from cahp.run import Bench, MaskSubject, Measure, Recovered
-from cahp.show import Block, Figure, Line, Text
+from cahp.show import Blocks, Figure, Line, Text
 from cahp.stages import select
 from cahp.tasks import Texts
 from cahp.values import (
@@ -240,7 +240,7 @@ class StabilityOfHeads(Measure[Stability]):
         """Repeat the choice; see ``measure_stability``."""
         return measure_stability(bench, options)
 
-    def show(self, record: Stability, subject: MaskSubject) -> Iterator[Block]:
+    def show(self, record: Stability, subject: MaskSubject) -> Blocks:
         """Yield the overlap with its verdict, how often each head is kept, and where the rule stops."""
         unit = subject.unit
         count = len(record.masks)

@@ -118,6 +118,8 @@ class Facts:
     labels: Labels = "or predictions"
 
 
+#: Other names of methods.
+_ALIASES = {"cahp": "complementary"}
 #: The class of a method, or another function that makes one.
 Maker = Callable[..., Method]
 _methods: dict[str, Maker] = {}
@@ -151,7 +153,7 @@ def name_of(method: Any) -> str:
         OptionError: If another method has its name, or an object has options of its own.
     """
     if not hasattr(method, "name"):
-        return str(method)
+        return _ALIASES.get(method, str(method))
     kind = method
     if not isinstance(method, type):
         kind = type(method)

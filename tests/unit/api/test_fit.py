@@ -83,6 +83,7 @@ def test_divergence_is_told(settings: Settings, encoder: Path, tmp_path: Path, m
         ({"data": None}, {}, "--data"),
         ({"data": "nothing"}, {}, "no data named"),
         ({"model": "nothing"}, {}, "no model named"),
+        ({"model": "bert-base-uncased"}, {}, "on the hub it is google-bert/bert-base-uncased"),
         ({}, {"save": "half"}, "choose one of model, adapter"),
         ({"text_column": "body"}, {}, "--text-column"),
         ({"label_column": "(none)"}, {}, "no labels to learn from"),

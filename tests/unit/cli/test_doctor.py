@@ -1,5 +1,6 @@
 """A doctor that finds what is wrong, says what to do, and does not die of it."""
 
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def test_what_is_wrong_is_found_with_its_remedy(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(doctor, "version", installed)
     fakes.other_package(monkeypatch, "minilm-bbc", files={"model/model.safetensors": "0" * 64})
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "taken"))
+    assert re.fullmatch(r"cahp-explorer [\d.]+, .+ cores, \d+ threads, \d+ GB of memory", doctor.examine()[1].found)
     failed = {check.name: check for check in doctor.examine() if not check.passed}
     assert failed.keys() == {"torch", "kmedoids", "embedded model", "cache"}
     assert failed["torch"].found.startswith("999.0, and ")

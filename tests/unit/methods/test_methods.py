@@ -68,6 +68,7 @@ def test_a_class_or_an_object_stands_for_a_method(monkeypatch: pytest.MonkeyPatc
         assert cahp.Settings(method=own).method == cahp.Settings(method=own()).method == "own"
         assert type(cahp.methods.get("own")) is own
     assert make_plan(cahp.Settings(), methods=[own, "random"]).methods == ("own", "random")
+    assert cahp.Settings(method="cahp").method == "complementary"
     tuned = registry._methods["hies"]
     assert cahp.Settings(method=tuned()).method == "hies"
     with pytest.raises(OptionError, match="a run has no place for options of ImportanceEntropy; derive a class"):
