@@ -25,8 +25,9 @@ def draw_card(explorer: Explorer, head: int) -> None:
         draw_offer(ANATOMY, explorer, place="card", label=f"Measure who covers for each {unit}")
         return
     row = record.rows[head]
-    st.markdown(f"**{plain(describe_cover(row, head, record.heads, unit))}.**")
-    parts = "What its output is made of"
+    parts = ", ".join(f"{percent(getattr(row, part), 0)} {words}" for part, (words, _) in PARTS.items())
+    st.markdown(f"**{plain(describe_cover(row, head, record.heads, unit))}.**  \nWhat it writes: {parts}.")
+    title = "What its output is made of"
     help = (
         f"Shares of the squared length of what the {unit} writes. Of the words, the token itself tells "
         f"{percent(row.token, 0)}, those beside it {percent(row.neighbours, 0)} more, and running means "
@@ -34,9 +35,10 @@ def draw_card(explorer: Explorer, head: int) -> None:
     )
     names = [head_name(head, record.heads, unit)]
     data: dict[str, list[str | float]] = {"part": [*PARTS], "share": [getattr(row, part) for part in PARTS]}
-    figure = Figure(parts, lambda _: draw_parts([row], names, 1), help, data, "head-anatomy")
-    draw_blocks([figure, table_of_costs(row)])
+    figure = Figure(title, lambda _: draw_parts([row], names, 1), help, data, "head-anatomy")
+    with st.expander("Its parts and costs, drawn"):
+        draw_blocks([figure, table_of_costs(row)])
 
 
-CARD = Panel("Who covers for it", draw_card, place=15)
+CARD = Panel("Who covers for it", draw_card, place=-1)
 COVER = BoardColouring("anatomy", "who covers for it", mark_cover, _find)

@@ -17,7 +17,7 @@ from cahp.words import too_close
 #: The label of the tab below the board.
 _LABEL = "Compare A and B"
 #: The label of the tab that opens when nothing is pinned any more.
-_OTHER = "Where heads lie"
+_OTHER = "Changed answers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,4 +121,4 @@ def draw_tab(explorer: Explorer) -> None:
             _draw_comparison(explorer, pin)
 
 
-TAB = Panel(_LABEL, draw_tab, place=80, tool=draw_button)
+TAB = Panel(_LABEL, draw_tab, place=12, tool=draw_button)

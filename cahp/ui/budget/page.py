@@ -316,17 +316,27 @@ def draw_distillation(explorer: Explorer) -> None:
 #: What can be shown below the board, beside what features bring.
 _PANELS = (
     Panel("Where heads lie", draw_space, place=20),
-    Panel("Changed answers", draw_flips, place=50),
+    Panel("Changed answers", draw_flips, place=11),
     Panel("Published rule", draw_knee, place=70),
 )
 #: The field of the address, and the key of the tabs.
 _FIELD = "panel"
 _TABS = "board-detail"
+#: How many tabs are always seen, and the label of that which leads to the others.
+_FIRST = 3
+_MORE = "More"
 
 
 def list_panels() -> list[Panel]:
-    """Return the tabs below the board, in their order."""
+    """Return the tabs below the board, in their order; the first ones are always seen, the others one step away."""
     return sorted((*_PANELS, *features.panels("Budget"), *list_tabs()), key=lambda panel: panel.place)
+
+
+def _find_tab(explorer: Explorer) -> str:
+    """Return the label of the tab that is open, or of that which leads to the others."""
+    if explorer.detail in [panel.label for panel in list_panels()[:_FIRST]]:
+        return explorer.detail
+    return _MORE
 
 
 def draw(explorer: Explorer) -> None:
@@ -342,7 +352,7 @@ def draw(explorer: Explorer) -> None:
     board.warm(explorer)
     # A link opens a tab, such as that of a person's own text (never with a text), unless another tab was opened since.
     # The fragment must not read it: its runs may still have the address from before a click on a tab.
-    if st.session_state.get(_TABS) in (None, explorer.detail):
+    if st.session_state.get(_TABS) in (None, _find_tab(explorer)):
         linked = st.query_params.get(_FIELD, "")
         for panel in list_panels():
             if panel.name and panel.name == linked:
@@ -370,15 +380,23 @@ def _draw(explorer: Explorer) -> None:
         if better is not None:
             st.caption(f"{plain(better)}. Another method is under “How heads are chosen”.")
 
-    def open_tab() -> None:
-        explorer.detail = st.session_state[_TABS]
+    panels = {panel.label: panel for panel in list_panels()}
+    first, more = list(panels)[:_FIRST], list(panels)[_FIRST:]
+
+    def open_tab(key: str) -> None:
+        chosen = st.session_state[key]
+        if chosen == _MORE:
+            chosen = more[0]
+        explorer.detail = chosen
         st.query_params.pop(_FIELD, None)
 
-    set_value(_TABS, explorer.detail)
-    panels = {panel.label: panel for panel in list_panels()}
-    st.segmented_control(
-        "More", tuple(panels), required=True, key=_TABS, on_change=open_tab, label_visibility="collapsed"
-    )
+    for key, value, labels in ((_TABS, _find_tab(explorer), (*first, _MORE)), ("board-more", explorer.detail, more)):
+        # The others are seen once they are asked for.
+        if value in labels:
+            set_value(key, value)
+            st.segmented_control(
+                key, labels, required=True, key=key, on_change=open_tab, args=(key,), label_visibility="collapsed"
+            )
     tab = panels[explorer.detail]
     address.put(_FIELD, tab.name)
     tab.draw(explorer)
