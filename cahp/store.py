@@ -65,7 +65,7 @@ def digest_code(modules: Collection[str]) -> str:
     digests = [_digest_package(_PACKAGE)]
     for module in modules:
         if not _list_files(module):
-            digests += [_SESSION, repr([*map(id, vars(sys.modules[module]).values())])]
+            digests += [_SESSION, repr([*map(id, getattr(sys.modules.get(module), "__dict__", {}).values())])]
     for file in sorted({file for module in modules for file in _list_files(module)}):
         with contextlib.suppress(OSError):
             digests += [file.name, digest(file.read_bytes())]
