@@ -498,7 +498,7 @@ class Recoveries:
         parts: list[Any] = [self.card.sha256, _digest_inputs(inputs), mask.sha256, refit_texts(len(inputs)), self._seed]
         if RECOVERIES[name].adds_bypass:
             parts.append(self._rank)
-        return key("refit", 9, name, *parts)
+        return key("refit", 10, name, *parts)
 
     # Training ------------------------------------------------------------------------------------------------
 

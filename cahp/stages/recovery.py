@@ -20,6 +20,7 @@ from cahp.models.reading import Teacher, average_outputs, hold_out, read_outputs
 from cahp.models.surgery import add_bypass, copy_network, cut, find_bypass, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, is_finite, optimise, train, until
 from cahp.recoveries import QUICK, RANK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
+from cahp.tasks.answers import Window
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, Ints, Progress, silent, spread
 
@@ -30,6 +31,8 @@ RIDGE = 0.1
 _RIDGES = tuple(RIDGE * 10**power for power in range(4))
 #: The shares of the change of the weights that a refit tries where something is read twice.
 _STEPS = (1.0, 0.5, 0.25)
+#: Of so many windows one is kept apart, to tell whether a feed-forward projection is better solved than not.
+_CHECKED = 4
 #: The projections of a layer that a refit solves where the sums inside the layer are known.
 _ALL: set[Site] = {"output", "feed_out"}
 
@@ -50,7 +53,9 @@ def solve(
 ) -> HeadModel:
     """The model cut to ``mask``, refitted on unlabelled ``inputs``, first layer to last, but for ``untouched`` ones.
 
-    In each layer first the attention's output projection, then the feed-forward block's, is solved in closed form.
+    In each layer first the attention's output projection, then the feed-forward block's, is solved in closed form. The
+    latter has many unknowns: of a language model it stays as it is where its solution on three quarters of the windows
+    does not help on the others.
     ``X`` are its inputs in the pruned model (real tokens only) and a column of ones, ``W0`` its old weights, and
     ``Y = full residual + full output - pruned residual``, so that errors of lower layers are corrected too:
     ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, with ``m`` the mean square of ``X``'s channels. The intercept is
@@ -107,15 +112,19 @@ def solve(
             seen, full[index] = _run_layer(model, batch, before, layer, until=stop)
             wanted = model.projection(layer).module(seen["output"])
             if knows_sums:
-                feeding = model.projection(layer, "feed_out").module(seen["feed_out"])
-                sums.append(_find_residual(model, before, seen, layer) + feeding)
                 wanted = before.hidden + wanted - behind[index].hidden
+                # Without another norm after them, the sums are the hidden states after the layer.
+                whole = full[index].hidden
+                if not adds_up:
+                    feeding = model.projection(layer, "feed_out").module(seen["feed_out"])
+                    whole = _find_residual(model, before, seen, layer) + feeding
+                sums.append(whole)
             seen, _ = _run_layer(pruned, batch, behind[index], layer, until="output")
             equations.add(seen, wanted, before.real)
         if layer >= untouched:
             equations.solve(ridge, rank)
         if knows_sums:
-            equations = _Equations(pruned, layer, "feed_out")
+            equations = _Equations(pruned, layer, "feed_out", checks=isinstance(inputs[0], Window))
         fed: list[tuple[Tensor, Tensor]] = []
         for batch, state, whole in zip(batches, behind, sums, strict=False):
             tick()
@@ -184,10 +193,13 @@ def _find_residual(model: HeadModel, state: LayerState, seen: Mapping[Site, Tens
 class _Equations:
     """Normal equations, in float64, of one projection of a pruned model, with a bypass beside it if it has ``words``.
 
-    The unknowns are those of the projection's channels, of the words, and an intercept.
+    The unknowns are those of the projection's channels, of the words, and an intercept. With ``checks``, every fourth
+    window is kept apart, and the solution of the others must be nearer to what is wanted there than the old weights are.
     """
 
-    def __init__(self, pruned: HeadModel, layer: int, site: Site, words: WordChannels | None = None) -> None:
+    def __init__(
+        self, pruned: HeadModel, layer: int, site: Site, words: WordChannels | None = None, *, checks: bool = False
+    ) -> None:
         self._pruned = pruned
         self._layer = layer
         self._site = site
@@ -200,30 +212,55 @@ class _Equations:
             self._beside = slice(self._channels, self._channels + words.width)
         width = self._beside.stop + (self._projection.bias is not None)
         self._where = float64_device(pruned.device)
-        #: ``X'X``.
-        self._gram = torch.zeros(width, width, dtype=torch.float64, device=self._where)
-        self._cross = self._gram.new_zeros(width, out)
+        self._texts = 0
+        #: ``X'X`` and ``X'Y`` of the texts, and of those that are kept apart.
+        self._grams = torch.zeros(1 + checks, width, width, dtype=torch.float64, device=self._where)
+        self._crosses = self._grams.new_zeros(1 + checks, width, out)
 
     def add(self, seen: Mapping[Site, Tensor], target: Tensor, real: Tensor) -> None:
-        if not len(self._gram):
+        numbers = self._texts + torch.arange(len(real), device=real.device)
+        self._texts += len(real)
+        apart = (numbers % _CHECKED == _CHECKED - 1)[:, None]
+        if len(self._grams) == 1:
+            self._add_to(0, seen, target, real)
+        else:
+            self._add_to(0, seen, target, real & ~apart)
+            self._add_to(1, seen, target, real & apart)
+
+    def _add_to(self, part: int, seen: Mapping[Site, Tensor], target: Tensor, real: Tensor) -> None:
+        gram = self._grams[part]
+        if not len(gram):
             # Neither heads nor an intercept are left.
             return
-        design = _list_inputs(seen, self._site, real, self._words, self._gram)
-        self._gram.addmm_(design.T, design)
-        self._cross.addmm_(design.T, target[real].to(self._where).double())
+        design = _list_inputs(seen, self._site, real, self._words, gram)
+        wanted = target[real].to(self._where).double()
+        if self._projection.bias is None:
+            # An intercept follows from small differences of these sums; without one, a batch's need no more digits.
+            design = design.float()
+            wanted = wanted.float()
+        gram += design.T @ design
+        self._crosses[part] += design.T @ wanted
 
     def solve(self, ridge: float, rank: int | None = None) -> None:
-        gram = self._gram
+        gram = self._grams.sum(0)
         if not len(gram):
             return
+        cross = self._crosses.sum(0)
         before = _stack(self._projection, self._where)
         if self._words is None or rank is None:
-            change = solve_change(gram, self._cross - gram @ before, self._channels, ridge)
-            _replace(self._projection, before + change)
+            residuals = self._crosses - self._grams @ before
+            if len(residuals) == 1 or self._helps(residuals, ridge):
+                _replace(self._projection, before + solve_change(gram, residuals.sum(0), self._channels, ridge))
             return
-        solved, down, up = solve_beside(gram, self._cross, before, self._beside, ridge=ridge, rank=rank)
+        solved, down, up = solve_beside(gram, cross, before, self._beside, ridge=ridge, rank=rank)
         _replace(self._projection, solved)
         add_bypass(self._pruned, self._layer, self._words.merge(down), up.float())
+
+    def _helps(self, residuals: Tensor, ridge: float) -> bool:
+        """Whether the solution of the other windows is nearer to what is wanted on those that are kept apart."""
+        change = solve_change(self._grams[0], residuals[0], self._channels, ridge)
+        # The squared error after the change, less that before.
+        return float((change * (self._grams[1] @ change - 2 * residuals[1])).sum()) <= 0
 
 
 def _list_inputs(

@@ -100,6 +100,22 @@ def test_a_refit_can_leave_the_first_layers_alone(model: HeadModel, texts: Texts
         assert torch.allclose(solved.projection(layer).weight, expected.projection(layer).weight, atol=1e-4)
 
 
+@pytest.mark.parametrize("gains", [True, False])
+def test_a_feed_forward_projection_changes_only_where_windows_kept_apart_gain(model: HeadModel, gains: bool) -> None:
+    """There are fewer tokens than channels, so a solution learns any noise."""
+    pruned = cut(model, MASK)
+    feed = pruned.projection(0, "feed_out")
+    before = feed.weight.clone()
+    draws = torch.Generator().manual_seed(0)
+    inputs = torch.randn(8, before.shape[1] // 8, before.shape[1], generator=draws)
+    answers = feed.module(inputs)
+    wanted = 1.3 * answers if gains else answers + torch.randn(answers.shape, generator=draws)
+    equations = recovery._Equations(pruned, 0, "feed_out", checks=True)
+    equations.add({"feed_out": inputs}, wanted, torch.ones(inputs.shape[:2], dtype=torch.bool))
+    equations.solve(0.1)
+    assert torch.equal(feed.weight, before) != gains
+
+
 def make_refits_by(make: Callable[..., HeadModel], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``refit`` call ``make`` instead of ``solve``, with the same ridges."""
     monkeypatch.setitem(recovery.CLOSED_FORMS, "refit", (make, recovery.CLOSED_FORMS["refit"][1]))  # type: ignore[arg-type]
