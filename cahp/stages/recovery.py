@@ -194,7 +194,7 @@ class _Equations:
     """Normal equations, in float64, of one projection of a pruned model, with a bypass beside it if it has ``words``.
 
     The unknowns are those of the projection's channels, of the words, and an intercept. With ``checks``, every fourth
-    window is kept apart, and the solution of the others must be nearer to what is wanted there than the old weights are.
+    window is kept apart, and the solution of the others must be nearer to what is wanted there than the old weights.
     """
 
     def __init__(

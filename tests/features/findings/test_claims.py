@@ -9,16 +9,15 @@ import pytest
 from _premise_pairs import count_compared, permute_labels, stratify, stratify_pairs, weigh_means
 from _premise_words import MEASURES, show
 from comparisons import varied
-from peer_documents import DOCUMENT
 from scipy.stats import spearmanr
 
 from cahp.features import findings
 from cahp.features.findings import premise_folder
-from cahp.files import json_text
 from cahp.models import assets
 from cahp.show.blocks import Text
 
-SHA256 = json.loads((assets() / "compare" / "smollm2" / "peers.json").read_text())["sha256"]
+PEERS = (assets() / "compare" / "smollm2" / "peers.json").read_text()
+SHA256 = json.loads(PEERS)["sha256"]
 
 
 def test_a_bundled_result_is_of_exactly_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +25,7 @@ def test_a_bundled_result_is_of_exactly_one_model(tmp_path: Path, monkeypatch: p
     assert findings.read_peers("smollm2", "abc") is None
     file = tmp_path / "compare" / "smollm2" / "peers.json"
     file.parent.mkdir(parents=True)
-    file.write_text(json_text(DOCUMENT.to_json()))
+    file.write_text(PEERS.replace(SHA256, "abc"))
     assert findings.read_peers("smollm2", "abc") is not None
     assert findings.read_peers("smollm2", "another") is None
     assert findings.read_peers("../smollm2", "abc") is None
