@@ -77,5 +77,7 @@ def _draw(explorer: Explorer) -> None:
 
 
 def _describe(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:
-    headline = describe_headline(mask, explorer.card.unit, outcomes, explorer.card.words)
-    return ", ".join([headline, *board.list_warnings(explorer, outcomes)])
+    warnings = board.list_warnings(explorer, outcomes)
+    if warnings:
+        return f"{mask.count} of {mask.keep.size} {explorer.card.unit}s: {warnings[0]}"
+    return describe_headline(mask, explorer.card.unit, outcomes, explorer.card.words)

@@ -28,6 +28,7 @@ const NARROW = 720; // px: below, the figures stand under the grid
 const TIGHT = 400; // px: below, the ways back stand under the number of heads
 const BESIDE = 390; // px: what figures and curves need beside the grid
 const PLAYED = 8000; // ms: all budgets, one after the other
+const MOST = 0.7; // the share of predictions that a mask has to keep to be offered
 const TOUCH = 26; // px: a touch target of 24, and the room around it
 // By board (of the first screen or not), whether a person left the details open; lasts as long as the browser's page.
 const leftOpen = new Map();
@@ -275,7 +276,14 @@ class Board {
     undo.textContent = "Undo";
     undo.style.visibility = steps.undo ? "visible" : "hidden";
     suggested.textContent = `CAHP's choice: ${steps.suggested ?? ""}`;
-    suggested.style.visibility = steps.suggested == null ? "hidden" : "visible";
+    suggested.style.visibility = this.isOffered(steps.suggested) ? "visible" : "hidden";
+  }
+
+  // A choice is offered unless fewer than so many predictions are known to stay with it.
+  isOffered(budget) {
+    if (budget == null) return false;
+    const { budgets, rows } = this.data, share = rows[budgets.indexOf(budget)]?.values.agreement?.[0];
+    return !(share < MOST);
   }
 
   fit() {

@@ -79,6 +79,7 @@ export class Heads {
   row(layer, layers) {
     const row = make("div", "row", this.grid);
     row.setAttribute("role", "row");
+    row.setAttribute("aria-label", `Layer ${this.called(layer)}`);
     make("span", "axis", row, numbered(layer, this.called(layer), layers)).setAttribute("aria-hidden", "true");
     for (let index = 0; index < this.heads; index++) {
       const cell = make("button", "cell", row);
@@ -203,7 +204,7 @@ export class Heads {
     colouring.words?.forEach((words, group) => {
       const head = this.groups.indexOf(group);
       if (head < 0) return;
-      if (this.chips) return this.chip(words.replace(/ head$/, ""), group, colours[group]);
+      if (this.chips) return this.chip(words.replace(/ head$/, ""), group, colours[group], colouring.name);
       const count = this.groups.filter((other) => other === group).length;
       item(this.key, "mark kept", `${words} (${count})`).style.background = colours[group];
     });
@@ -211,7 +212,7 @@ export class Heads {
   }
 
   // A chip of a group: its colour, its name, and how many of its heads are kept.
-  chip(words, group, colour) {
+  chip(words, group, colour, colouring) {
     const chip = make("span", "chip", this.chips);
     make("span", "mark kept", chip).style.background = colour;
     chip.append(words, " ");
@@ -219,17 +220,17 @@ export class Heads {
     const count = make("b", "", chip), unseen = make("span", "unseen", chip);
     // A screen reader reads the whole sentence in its place.
     count.setAttribute("aria-hidden", "true");
-    this.counted.push({ chip, count, unseen, heads, named: Boolean(this.signs[group]) });
+    this.counted.push({ chip, count, unseen, heads, named: Boolean(this.signs[group]), marked: colouring === "roles" });
   }
 
-  // Count the kept heads of each group; the number stands where a quarter or more are pruned, and while dragging. A group
+  // Count the kept heads of each group; the number stands where a quarter or more are pruned, and while dragging. A role
   // of which half or fewer are kept is marked.
   count(bits, dragging) {
-    for (const { chip, count, unseen, heads, named } of this.counted ?? []) {
+    for (const { chip, count, unseen, heads, named, marked } of this.counted ?? []) {
       const all = heads.length, kept = heads.filter((head) => has(bits, head)).length;
       chip.style.setProperty("--share", kept / all);
       chip.title = unseen.textContent = `${kept} of ${all} kept`;
-      chip.classList.toggle("low", named && kept * 2 <= all);
+      chip.classList.toggle("low", marked && named && kept * 2 <= all);
       count.textContent = !named ? "" : dragging ? `${all} → ${kept}` : kept <= 0.75 * all ? `${kept}` : "";
     }
   }

@@ -29,6 +29,8 @@ _PATIENCE_S = 0.3
 #: Seconds between two looks at a job, and at the work of the session.
 _PULSE_S = 0.5
 _PILL_PULSE_S = 1.0
+#: Seconds that no button tells of.
+_HARDLY_S = 3.0
 #: Seconds up to which work starts without a question.
 _UNASKED_S = 60.0
 
@@ -169,8 +171,8 @@ def poll(explorer: Explorer, draw: Callable[[Explorer], None]) -> None:
 
 
 def price(label: str, seconds: float | None) -> str:
-    """Return the label of a button with the time that its work may take (None: unknown)."""
-    if seconds is None:
+    """Return the label of a button with the time that its work may take (None: unknown), unless it is hardly any."""
+    if seconds is None or seconds < _HARDLY_S:
         return label
     return f"{label} (about {duration(seconds)})"
 
