@@ -381,7 +381,7 @@ def test_a_refused_bias_names_the_recovery_of_it(form: str, tmp_path: Path, monk
 
 def test_an_uneven_mask_is_refused_with_the_option_that_makes_it_even(tmp_path: Path) -> None:
     card = models.identify(str(zoo.save(tmp_path / "model", "llama")))
-    with pytest.raises(OptionError, match="--even chooses them, and the mask keeps 1 to 2; export it as compact"):
+    with pytest.raises(OptionError, match="the mask keeps 1 to 2; choose heads with --even; export it as compact"):
         formats.check_export(STANDARD, card, HeadMask(np.array([[True, True], [False, True]])))
 
 

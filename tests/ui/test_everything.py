@@ -84,6 +84,8 @@ def test_every_page_fits_whole(new_person: Callable[..., Page], settled: Callabl
         assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 20, 22)")
     # Explanations have names, and links a ring.
     page.get_by_role("link", name="Budget", exact=True).click()
+    for tab in ("More", "Where heads lie"):
+        page.get_by_text(tab, exact=True).click()
     expect(page.get_by_role("button", name=re.compile("^About: "))).to_have_count(2)
     page.get_by_role("link", name="Budget", exact=True).focus()
     page.keyboard.press("Shift+Tab")
