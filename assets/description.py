@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-#: Hosts that nobody can have (RFC 2606).
+#: Hosts that are reserved for examples (RFC 2606).
 RESERVED = ("example.com", "example.net", "example.org")
 #: A link that leads elsewhere in the checkout or on the page; its words may hold a picture, as badges do.
 _LINK = re.compile(r"\[((?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*)\]\((?!https?:)([^)]*)\)")

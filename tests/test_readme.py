@@ -140,7 +140,7 @@ def test_links_and_pictures_of_the_description_on_an_index_are_absolute() -> Non
         ]
     assert "(https://github.com/someone/cahp-explorer/blob/main/assets/docs/do/data.md#what-can-be-read)" in real
     assert 'src="https://github.com/someone/cahp-explorer/raw/main/assets/pictures/board-light.webp"' in real
-    # Nobody can have the address that the project has now, so nothing there is shown.
+    # The project's address is reserved for examples, so no link or picture leads there.
     assert urlsplit(guide.address()).hostname in RESERVED
     assert "<picture>" not in built["text"]
     assert "[![Paper: arXiv" in built["text"]

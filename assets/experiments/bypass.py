@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from harness import split_pages
 
 from cahp import data, open_bench
 from cahp.features.abilities import measuring
@@ -46,14 +47,7 @@ FULL = "full"
 
 def read_articles(bench: Bench, text: Path, tokens: int) -> Texts:
     """Cut the first articles of a text in the form of WikiText into windows."""
-    pages: list[list[str]] = []
-    for line in text.read_text(encoding="utf-8").split("\n"):
-        words = line.strip()
-        title = words.startswith("= ") and words.endswith(" =") and not words.startswith("= =")
-        if title or not pages:
-            pages.append([])
-        pages[-1].append(line)
-    articles = [{"text": "\n".join(lines)} for lines in pages if "".join(lines).strip()]
+    articles = [{"text": page} for page in split_pages(text.read_text(encoding="utf-8"))]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "articles.jsonl"
         file.write_text("\n".join(map(json.dumps, articles)), encoding="utf-8")

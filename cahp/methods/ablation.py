@@ -70,7 +70,8 @@ class GreedyAblation(Eliminating):
     def count_passes(self, evidence: Evidence, budget: int) -> float:
         """One for each head left at the start of each round, and one more."""
         total = evidence.card.total
-        return sum(left + 1 for left in [total, *round_sizes(total, budget, share=self.share)][:-1])
+        starts = [total, *round_sizes(total, budget, share=self.share)][:-1]
+        return sum(left + 1 for left in starts)
 
 
 def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, most: int) -> Floats:

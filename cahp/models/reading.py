@@ -133,7 +133,8 @@ class Reader:
             if row not in self._slopes:
                 self._slopes[row] = linearise(network, self._states[row])
         slopes = torch.cat([self._slopes[row][0] for row in rows])
-        return Reference(network, states, slopes, torch.cat([self._slopes[row][1] for row in rows]))
+        shifts = torch.cat([self._slopes[row][1] for row in rows])
+        return Reference(network, states, slopes, shifts)
 
     def _answers(self, model: HeadModel, batch: Batch, states: Tensor, reference: Reference | None) -> Tensor:
         windows = [self._windows[row] for row in batch.rows]

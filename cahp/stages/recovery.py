@@ -218,43 +218,39 @@ class _Equations:
         self._crosses = self._grams.new_zeros(1 + checks, width, out)
 
     def add(self, seen: Mapping[Site, Tensor], target: Tensor, real: Tensor) -> None:
-        numbers = self._texts + torch.arange(len(real), device=real.device)
-        self._texts += len(real)
-        apart = (numbers % _CHECKED == _CHECKED - 1)[:, None]
-        if len(self._grams) == 1:
-            self._add_to(0, seen, target, real)
-        else:
-            self._add_to(0, seen, target, real & ~apart)
-            self._add_to(1, seen, target, real & apart)
-
-    def _add_to(self, part: int, seen: Mapping[Site, Tensor], target: Tensor, real: Tensor) -> None:
-        gram = self._grams[part]
-        if not len(gram):
+        if not self._grams.shape[1]:
             # Neither heads nor an intercept are left.
             return
-        design = _list_inputs(seen, self._site, real, self._words, gram)
-        wanted = target[real].to(self._where).double()
-        if self._projection.bias is None:
-            # An intercept follows from small differences of these sums; without one, a batch's need no more digits.
-            design = design.float()
-            wanted = wanted.float()
-        gram += design.T @ design
-        self._crosses[part] += design.T @ wanted
+        parts = [real]
+        if len(self._grams) > 1:
+            numbers = self._texts + torch.arange(len(real), device=real.device)
+            apart = (numbers % _CHECKED == _CHECKED - 1)[:, None]
+            parts = [real & ~apart, real & apart]
+            self._texts += len(real)
+        for gram, cross, part in zip(self._grams, self._crosses, parts, strict=True):
+            design = _list_inputs(seen, self._site, part, self._words, gram)
+            wanted = target[part].to(self._where).double()
+            if self._projection.bias is None:
+                # An intercept follows from small differences of these sums; without one, a batch's need no more digits.
+                design = design.float()
+                wanted = wanted.float()
+            gram += design.T @ design
+            cross += design.T @ wanted
 
     def solve(self, ridge: float, rank: int | None = None) -> None:
         gram = self._grams.sum(0)
         if not len(gram):
             return
-        cross = self._crosses.sum(0)
         before = _stack(self._projection, self._where)
-        if self._words is None or rank is None:
-            residuals = self._crosses - self._grams @ before
-            if len(residuals) == 1 or self._helps(residuals, ridge):
-                _replace(self._projection, before + solve_change(gram, residuals.sum(0), self._channels, ridge))
+        if self._words is not None and rank is not None:
+            cross = self._crosses.sum(0)
+            solved, down, up = solve_beside(gram, cross, before, self._beside, ridge=ridge, rank=rank)
+            _replace(self._projection, solved)
+            add_bypass(self._pruned, self._layer, self._words.merge(down), up.float())
             return
-        solved, down, up = solve_beside(gram, cross, before, self._beside, ridge=ridge, rank=rank)
-        _replace(self._projection, solved)
-        add_bypass(self._pruned, self._layer, self._words.merge(down), up.float())
+        residuals = self._crosses - self._grams @ before
+        if len(residuals) == 1 or self._helps(residuals, ridge):
+            _replace(self._projection, before + solve_change(gram, residuals.sum(0), self._channels, ridge))
 
     def _helps(self, residuals: Tensor, ridge: float) -> bool:
         """Whether the solution of the other windows is nearer to what is wanted on those that are kept apart."""

@@ -135,7 +135,8 @@ def draw_texts(evidence: Evidence, *, most: int) -> Texts:
     texts = evidence.texts
     if len(texts) <= most:
         return texts
-    return texts.take(np.sort(np.random.default_rng(evidence.seed).permutation(len(texts))[:most]))
+    rows = np.random.default_rng(evidence.seed).permutation(len(texts))[:most]
+    return texts.take(np.sort(rows))
 
 
 def part_progress(progress: Progress, index: int = 0, count: int = 1) -> Progress:

@@ -212,6 +212,7 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
         else:
             barred.append(f"**{form.title}**: {plain(bar.replace(EVENLY, _EVENLY))}.")
     best = next((title for title in _RECOMMENDED if title in cards), "")
+    provenance = Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover))
     titles = list(cards)
     for start in range(0, len(titles), _IN_A_ROW):
         for column, title in zip(st.columns(_IN_A_ROW), titles[start : start + _IN_A_ROW], strict=False):
@@ -222,7 +223,7 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
                 if len(kinds) > 1:
                     key = f"Type of {title}"
                     kind = st.segmented_control(key, kinds, default=kind, key=key, **_CHOICE)
-                order = _plan(explorer, view, cards[title][kind], recover=recover, allowed=allowed)
+                order = _plan(explorer, view, cards[title][kind], provenance, recover=recover, allowed=allowed)
                 _draw_card(explorer, order, kind, filled=title == best)
     if barred:
         with st.expander(f"{counted(len(barred), 'form')} cannot be written of this model and mask"):
@@ -233,7 +234,9 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
         _draw_results(formats.model_form(job.result[1]["form"]), job.result[1])
 
 
-def _plan(explorer: Explorer, view: View, form: ModelForm, *, recover: str, allowed: float | None) -> Order:
+def _plan(
+    explorer: Explorer, view: View, form: ModelForm, provenance: Provenance, *, recover: str, allowed: float | None
+) -> Order:
     """Return the order of a form, with the seconds that recovering, writing, loading and comparing may take."""
     bench = explorer.bench
     write: Callable[..., Written] = partial(
@@ -241,7 +244,7 @@ def _plan(explorer: Explorer, view: View, form: ModelForm, *, recover: str, allo
         bench,
         view.mask,
         form=form,
-        provenance=Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover)),
+        provenance=provenance,
         recover=recover,
         allowed=allowed,
     )
