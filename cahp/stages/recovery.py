@@ -92,6 +92,10 @@ def solve(
     # Both models share the inputs of the first layer.
     full = [_enter(model, batch) for batch in batches]
     behind = list(full)
+    intact = 0
+    if model.family.walks:
+        # Before the first layer that lost heads, both models are the same.
+        intact = int(np.argmin(np.append(mask.keep.all(axis=1), False)))
     total = (1 + knows_sums) * model.layers * len(batches)
     done = 0
 
@@ -101,6 +105,12 @@ def solve(
         done += 1
 
     for layer in range(model.layers):
+        if layer < intact:
+            full = [model.step(state) for state in full]
+            behind = list(full)
+            done += (1 + knows_sums) * len(batches)
+            progress(STAGE, done, total)
+            continue
         words: WordChannels | None = None
         if rank is not None and not mask.keep[layer].all():
             words = WordChannels(model, layer)

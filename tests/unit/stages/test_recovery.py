@@ -61,8 +61,8 @@ def test_with_all_heads_kept_the_old_weights_come_back(model: HeadModel, texts: 
     for layer in range(3):
         for site in ("output", "feed_out"):
             new, old = solved.projection(layer, site), model.projection(layer, site)
-            assert torch.allclose(new.weight, old.weight, atol=1e-5)
-            assert torch.allclose(new.bias, old.bias, atol=1e-5)
+            assert torch.equal(new.weight, old.weight)
+            assert torch.equal(new.bias, old.bias)
     # The solution of the first layer is the ridge regression that it claims to be.
     ridge = 0.1
     solved = solve(model, MASK, texts.inputs, ridge=ridge)
