@@ -15,7 +15,7 @@ from cahp.board.contents import list_clauses
 from cahp.board.versus import mismatch
 from cahp.figures.head_grid import is_deep
 from cahp.outcomes import Outcomes
-from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES
+from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.ui.frame.panels import BoardColouring
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
@@ -40,8 +40,9 @@ Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
 
 
 def warm(explorer: Explorer) -> None:
-    """Load the model ahead for the current texts, so that the first head that is removed answers at once."""
-    asked = (explorer.bench, explorer.recovery.row.at_once or AT_ONCE.name)
+    """Load the model ahead for the current texts, so that the first answer after any quick recovery comes at once."""
+    quick = (RECOVERIES[name].at_once for name in explorer.recoveries)
+    asked = (explorer.bench, tuple(filter(None, quick)))
     if explorer.work.job(WARM, asked) is None:
         explorer.work.start(WARM, asked)
 

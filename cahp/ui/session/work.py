@@ -4,6 +4,7 @@ A kind has the job's key, its rank, its function and an estimate of its time; th
 """
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, sleep
@@ -16,7 +17,7 @@ from cahp.board.versus import Variant, Versus, compare_variants
 from cahp.features import measures
 from cahp.models.cards import Costs
 from cahp.outcomes import Outcomes
-from cahp.recoveries import AT_ONCE, RECOVERIES
+from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.evidence import find_roles
 from cahp.run.measurements import estimate_seconds
@@ -28,7 +29,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank, is_quiet
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, at_half
-from cahp.values import HeadMask, KneeNotFoundError, Progress
+from cahp.values import DataError, HeadMask, KneeNotFoundError, Progress
 from cahp.values.head_roles import HeadRoles
 
 S = TypeVar("S")
@@ -118,7 +119,7 @@ def _run(bench: Bench, _: Progress) -> Run:
     return measure_run(bench, measures=measures())
 
 
-def _warm(asked: tuple[Bench, str], progress: Progress) -> Generator[None, None, None]:
+def _warm(asked: tuple[Bench, tuple[str, ...]], progress: Progress) -> Generator[None, None, None]:
     bench, quick = asked
     # Importing PyTorch blocks the pages that are being drawn, such as those of a class that opens them at once.
     latest = monotonic() + _WARM_LATEST_S
@@ -130,10 +131,11 @@ def _warm(asked: tuple[Bench, str], progress: Progress) -> Generator[None, None,
     yield
     progress("evaluation", len(bench.full), len(bench.evaluation))
     bench.measurements.prepare(bench.evaluation)
-    if bench.recoveries.no_refit is None:
-        # The first head that a person clicks is then recovered at once.
-        for name in dict.fromkeys((AT_ONCE.name, quick)):
-            yield
+    # The first head that a person removes is then recovered at once.
+    for name in quick:
+        yield
+        # Whoever asks for a bypass is told that there are too few texts.
+        with suppress(DataError):
             bench.recoveries.prepare(name)
 
 
@@ -238,7 +240,7 @@ CHOICE = Kind(
     title="Choice of heads",
 )
 #: Load the model, and compute the full model's predictions and what a quick recovery needs, before they are needed.
-WARM: Kind[tuple[Bench, str], None] = Kind(
+WARM: Kind[tuple[Bench, tuple[str, ...]], None] = Kind(
     _warm,
     lambda asked: f"warm-{asked[0].card.sha256}-{asked[0].evaluation.sha256}-{asked[0].settings.device}-{asked[1]}",
     Rank.BACKGROUND,

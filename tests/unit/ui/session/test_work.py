@@ -75,11 +75,11 @@ def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeyp
 
         model = SimpleNamespace(layers=1)
         measurements = SimpleNamespace(prepare=lambda _: read.append("compared with"))
-        recoveries = SimpleNamespace(no_refit=None, prepare=read.append)
+        recoveries = SimpleNamespace(prepare=read.append)
 
     quiet = [False]
     monkeypatch.setattr(work, "is_quiet", lambda: quiet[0])
-    job = mine.start(WARM, (cast(Bench, Opened()), "quick-bypass"))
+    job = mine.start(WARM, (cast(Bench, Opened()), ("quick-refit", "quick-bypass")))
     assert not job.wait(0.3)
     assert read == []
     quiet[0] = True
