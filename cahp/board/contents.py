@@ -141,6 +141,7 @@ _FILES = (
     "figures.js",
     "gains.js",
     "heads.js",
+    "goal.js",
     "curves.js",
     "strip.js",
     "arcs.js",

@@ -160,6 +160,14 @@ def test_figures_and_finding_follow_while_dragging_and_a_release_sends_the_budge
     page.evaluate("data => board.update(data)", {**data, "titles": ["released", *data["titles"][1:]]})
     assert page.evaluate("titles.at(-1)") == ["released", False]
     expect(read_out).to_have_text("released")
+    # A goal is a line that goes down to what may be lost. Only 6 and 72 heads are measured.
+    goal = page.get_by_role("slider", name="Goal for the accuracy")
+    goal.press("ArrowDown")
+    assert goal.get_attribute("aria-valuetext") == "lose at most 0.5 points: 72 heads"
+    for _ in range(120):
+        goal.press("ArrowDown")
+    page.wait_for_function("told.length === 2")
+    assert page.evaluate("told[1]") == {"kind": "budget", "budget": 6}
 
 
 def test_on_the_first_screen_gains_follow_while_dragging_and_details_are_closed(bare: Callable[..., Page]) -> None:
@@ -265,7 +273,7 @@ def test_marks_of_the_pruned_model_and_its_recovery_stand_together(bare: Callabl
 def test_a_click_selects_a_head_and_changes_no_figure_until_it_is_removed(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(6, 12), 40, cards=True))
     cells, inspector, before = page.get_by_role("gridcell"), page.locator(".inspector"), figures(page)
-    empty, box = re.compile("empty"), inspector.bounding_box()
+    empty, box = re.compile("goes"), inspector.bounding_box()
     cells.nth(3).click()
     expect(inspector.locator(".who")).to_contain_text("Layer 0, head 3")
     assert (figures(page), inspector.bounding_box(), page.evaluate("told")) == (before, box, [])

@@ -160,6 +160,6 @@ def test_a_text_survives_reloads_unaddressed(open_page: Callable[[str], Page], s
     write(page, ".st-key-own-text-text-11 input", "cahp-own-text", text)
     assert settled(page).get_by_test_id("stException").count() == 0
     page = open_page("Budget")
-    page.locator(".st-key-board-detail").get_by_text("Your own text").click()
+    page.locator(".st-key-board-detail").get_by_text("My text").click()
     text = "The plughxyzzy rose before the interest rate did."
     write(page, ".st-key-own-text-text-11 textarea", "cahp-own-text", text)

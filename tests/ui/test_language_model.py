@@ -98,7 +98,7 @@ def test_windows_that_change_most_are_listed_and_in_no_file(teller: Explorer, mo
 
 def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model_and_is_in_no_file(teller: Explorer) -> None:
     text = "the film was very good"
-    teller.detail = "Your own text"
+    teller.detail = "My text"
     app = open_app("budget", teller, {"own-text-text-10": text})
     done(teller.work.job(OWN_TEXT))
     rerun(app)

@@ -67,7 +67,7 @@ def test_the_heads_that_matter_for_a_text_are_shown_and_kept(caplog: pytest.LogC
     app.selectbox(key="attribution-class").set_value(None)
     check_odd(app, ATTRIBUTE, caplog)
     # The other tab has the same text.
-    explorer.detail = "Your own text"
+    explorer.detail = "My text"
     assert rerun(app).text_area(key="own-text-text-11").value == ODD
 
 

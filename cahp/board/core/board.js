@@ -17,7 +17,7 @@
 import { choose, make, unpacked } from "./elements.js";
 import { figures, origin, percent, titled, written } from "./figures.js";
 import { gains, grown } from "./gains.js";
-import { Heads } from "./heads.js";
+import { Heads, has } from "./heads.js";
 import { Curves } from "./curves.js";
 import { Strip } from "./strip.js";
 import { Answers, Flips, Sentence } from "./sentence.js";
@@ -65,6 +65,7 @@ class Board {
     this.observer.disconnect();
     document.removeEventListener("pointerdown", this.away);
     this.keys.unmount();
+    this.curves.goal.unmount();
     this.root.remove();
   }
 
@@ -112,6 +113,7 @@ class Board {
     this.stop(false);
     this.dragging = false;
     this.keys?.unmount();
+    this.curves?.goal.unmount();
     this.root.replaceChildren();
     this.again = this.strip = this.gains = this.disclosed = this.sentence = this.answers = this.flips = this.world = this.worlds = null;
     if (this.data.first?.sentence) {
@@ -147,7 +149,7 @@ class Board {
     this.keys = new Keys(this.root, this.page ? document : this.root, this.heads, this.data, { select, toggle, undo: () => this.undo() });
     const shown = details == null ? right : this.disclose(right);
     this.figures = make("div", "figures", shown);
-    this.curves = new Curves(shown);
+    this.curves = new Curves(shown, { to: (budget) => this.try(budget), end: (budget) => this.settleAt(budget) });
     this.fit();
   }
 
@@ -267,6 +269,20 @@ class Board {
     if (settles) this.settle();
   }
 
+  // Show a budget while a person drags a goal, and ask for it at the end (undefined: none reaches it).
+  try(budget) {
+    this.stop(false);
+    this.dragging = true;
+    this.slider.value = budget;
+    this.show(this.row(this.data.budgets.indexOf(budget)));
+  }
+
+  settleAt(budget) {
+    this.dragging = false;
+    if (budget === undefined || budget === this.data.current.budget) this.settle();
+    else this.release(budget);
+  }
+
   offerSteps() {
     const { steps } = this.data;
     if (!this.steps) return;
@@ -363,7 +379,19 @@ class Board {
       this.pointed = pointed;
       this.sentence?.emphasise(head);
     }
-    this.inspector.show(head ?? this.pointed, this.selected != null, this.state, this.data);
+    const next = head ?? this.pointed;
+    if (next == null) this.inspector.show(...this.next());
+    else this.inspector.show(next, this.selected != null, this.state, this.data);
+  }
+
+  // What the inspector shows where nothing is selected: the head that the next smaller budget removes, if one does. On the
+  // first screen it says how to begin.
+  next() {
+    const { budgets, first } = this.data, { bits, budget, origin } = this.state, index = budgets.indexOf(budget) - 1;
+    const none = [undefined, false, this.state, this.data];
+    if (first || index < 0 || origin === "hand") return none;
+    const head = this.heads.cells.findIndex((_, one) => has(bits, one) && !has(this.kept[index], one));
+    return head < 0 ? none : [head, false, this.state, this.data, budgets[index]];
   }
 
   toggle(head) {

@@ -2,6 +2,7 @@
 // Buttons choose the outcome among those that were measured.
 
 import { SVG, choose, draw, make } from "./elements.js";
+import { Goal } from "./goal.js";
 import { titled } from "./figures.js";
 
 // px: the room for the numbers of an axis, and the height of a line of words; a large screen is read from further away.
@@ -10,7 +11,9 @@ const LEFT = LARGE ? 52 : 42;
 const LINE = LARGE ? 19 : 15;
 
 export class Curves {
-  constructor(parent) {
+  // `acts` are those of a goal, whose line lies across the first curve.
+  constructor(parent, acts) {
+    this.goal = new Goal(acts);
     this.panels = [];
     this.columns = 1;
     const row = make("div", "choices", parent);
@@ -40,7 +43,7 @@ export class Curves {
         least: log ? Infinity : 0, most: share ? 1 : log ? -Infinity : Infinity,
         read: ({ values, glimpsed }) => (values[outcome.name] ?? []).slice(0, glimpsed ? 1 : 3),
         other: ({ other }) => other?.[outcome.name]?.[0], otherName: data.other,
-        line: outcome.full, lineName: "full model", floor: outcome.chance, floorName: guess,
+        line: outcome.full, lineName: "full model", floor: outcome.chance, floorName: guess, outcome,
       },
       data.cache ? {
         title: "KV cache per token (× the full model's)", about: "counted", height: 80 * tall,
@@ -72,8 +75,10 @@ export class Curves {
       panel.place = panel.log ? Math.log10 : (value) => value;
       panel.span = span(within.map(panel.place), panel.least, panel.most);
     }
+    const focused = this.goal.group?.matches(":focus");
     this.panels = panels.map((panel) => this.panel(panel, width));
     this.plots.replaceChildren(...this.panels.map((panel) => panel.svg));
+    if (focused) this.goal.group.focus();
     if (this.state) this.mark(this.state);
   }
 
@@ -211,6 +216,11 @@ export class Curves {
       draw("text", { x: (width + LEFT) / 2, y: height - 3, class: "tick middle" }, svg, `${this.data.unit}s kept${panel.xs === this.data.ks ? " (clusters, for the silhouette)" : ""}`);
     }
     const marker = draw("line", { y1: top, y2: height - foot, class: "marker" }, svg);
+    if (panel.outcome?.full != null) {
+      const back = panel.log ? (value) => 10 ** value : (value) => value;
+      const value = (at) => back(bottom + (1 - (at - top) / (height - top - foot)) * (ceiling - bottom));
+      this.goal.draw(svg, panel.outcome, this.data, { place: y, value, left: LEFT, right: width - 4, top, bottom: height - foot });
+    }
     // What was recovered has a mark of its own, as the model as pruned has.
     const marks = ["spot", "spot ring"].map((look) => draw("circle", { r: 5, class: look }, svg));
     if (panel.other && this.data.recovered) marks.reverse();

@@ -21,7 +21,7 @@ export class Inspector {
     const hint = make("div", "hint", this.place);
     const keys = [...(toggles ? ["Space removes it"] : []), ...(cards ? ["Enter opens its card"] : [])];
     make("p", "", hint, `Select a ${unit}: what it attends to, what goes without it.`);
-    if (first?.sentence) make("p", "", hint, `Point at a word: the ${unit}s that attend to it light up.`);
+    if (first?.sentence) make("p", "", hint, `${matchMedia("(hover: none)").matches ? "Tap" : "Point at"} a word: the ${unit}s that attend to it light up.`);
     make("p", "", hint, [...keys, "Esc releases it"].join(" · "));
     const who = make("p", "who", this.place);
     this.name = make("b", "", who);
@@ -50,15 +50,19 @@ export class Inspector {
     this.select = acts.select;
   }
 
-  // Show a head under the mask of `state`; undefined: none. What can be done with it appears once it is `held`.
-  show(head, held, state, data) {
+  // Show a head under the mask of `state`; undefined: none. What can be done with it appears once it is `held`. With
+  // `fewer` it is the head that goes with this smaller budget.
+  show(head, held, state, data, fewer) {
     this.place.classList.toggle("empty", head == null);
     this.place.classList.toggle("held", Boolean(held));
+    this.place.classList.toggle("goes", Boolean(fewer));
+    // It changes while a person drags.
+    this.said.setAttribute("aria-live", fewer ? "off" : "polite");
     this.place.classList.toggle("bare", !Object.keys(data.facts).length);
     if (head == null) return;
     const { heads } = this, { facts } = data, [role, does, target, share] = facts.roles?.[head] ?? [];
     write(this.name, heads.place(head));
-    write(this.standing, standing(head, state, data));
+    write(this.standing, fewer ? `goes next, with ${fewer} ${data.unit}s` : standing(head, state, data));
     if (this.remove) write(this.remove, has(state.bits, head) ? "Remove" : "Restore");
     const none = role === "none";
     write(this.does, none ? "No single role" : does ?? titled(heads.words[heads.groups[head]]));

@@ -2,8 +2,8 @@
 // with all heads and with the kept ones, and marks at the budgets whose answer is another one.
 //
 // Pointing at a word lights the heads that attend to it. The arcs of the selected head stand out with their shares; a head
-// without arcs says why. An arc that is pointed at tells its head, and a click selects it. Nothing moves where a person
-// asked for less motion.
+// without arcs says why. An arc that is pointed at tells its head, and a click selects it. On a narrow board the words stand
+// below each other, with their arcs at the right. Nothing moves where a person asked for less motion.
 
 import { addArc, placeArc } from "./arcs.js";
 import { draw, make } from "./elements.js";
@@ -12,6 +12,7 @@ import { percent } from "./figures.js";
 const SKY = 112, RISE = 100; // px: the room above the words, and the highest arc
 const LARGEST = 21, SMALLEST = 13; // px: the size of words
 const FALL = 250; // ms
+const ONE_LINE = 720, LISTED = 20; // px: below, words stand below each other; the number of those that are then shown
 const LOOKS = 41; // of 255: a head with less attention on a word does not light up
 const kept = (bits, head) => (bits[head >> 3] >> (7 - (head & 7))) & 1;
 const whole = (share) => percent(share, 0);
@@ -72,22 +73,39 @@ export class Sentence {
     this.svg.classList.add("drawing");
   }
 
-  // Choose the largest size at which all words fit; on a narrow board they scroll.
+  // Choose the largest size at which all words fit in a line; on a narrow board they stand below each other.
   fit() {
     if (!this.words?.length) return;
-    const narrow = this.place.clientWidth < 720;
+    const down = this.place.clientWidth < ONE_LINE;
+    this.down = down;
+    this.place.classList.toggle("down", down);
     const sized = (size) => this.row.style.setProperty("--size", `${size}px`);
-    this.words.forEach((word) => (word.hidden = false));
-    let size = narrow ? 16 : LARGEST;
+    this.words.forEach((word, index) => (word.hidden = down && index >= LISTED));
+    let size = down ? 16 : LARGEST;
     sized(size);
-    const over = () => !narrow && this.row.scrollWidth > this.row.clientWidth + 1;
+    const over = () => !down && this.row.scrollWidth > this.row.clientWidth + 1;
     while (size > SMALLEST && over()) sized(--size);
-    let shown = this.words.length;
+    let shown = down ? Math.min(LISTED, this.words.length) : this.words.length;
     while (shown > 1 && over()) this.words[--shown].hidden = true;
     this.shown = shown;
     this.note.textContent = shown < this.sentence.maps.length ? `first ${shown} words shown` : "";
-    this.svg.setAttribute("width", this.row.scrollWidth);
+    this.width = down ? this.place.clientWidth : this.row.scrollWidth;
+    // Arcs begin where the longest word ends.
+    this.edge = down ? Math.max(...this.words.map((word) => word.offsetWidth)) + 8 : 0;
+    this.svg.setAttribute("width", this.width);
+    this.svg.setAttribute("height", down ? this.row.offsetHeight : SKY);
     if (this.state) this.show(this.state, true);
+  }
+
+  // Return the point so far along the words, and so far away from them.
+  at(along, away) {
+    return this.down ? [this.edge + away, along] : [along, SKY - 4 - away];
+  }
+
+  // Return the middle of a word, and how much of the line it takes.
+  extent(word) {
+    if (this.down) return [word.offsetTop + word.offsetHeight / 2, word.offsetHeight];
+    return [word.offsetLeft + word.offsetWidth / 2, word.offsetWidth];
   }
 
   // The arcs of the kept heads and of the one that stands out; of equal pairs its own one, or else the strongest.
@@ -111,15 +129,16 @@ export class Sentence {
     this.state = state;
     if (!this.words?.length) return;
     const arcs = this.visible(), places = this.spread(arcs), now = new Set();
+    const most = this.down ? this.width - this.edge - 40 : RISE;
     for (const arc of arcs) {
       const name = `${arc.head} ${arc.query} ${arc.key}`;
       now.add(name);
       const group = this.ends.get(name) ?? this.add(name, arc);
       const [from, to] = places.get(arc);
-      const rise = Math.min(RISE, 16 + 0.14 * Math.abs(to - from));
-      placeArc(group, [from, SKY - 4], [to, SKY - 4], [0, -1.333 * rise]);
+      const rise = Math.min(most, 16 + (this.down ? 0.6 : 0.14) * Math.abs(to - from));
+      placeArc(group, this.at(from, 0), this.at(to, 0), this.down ? [1.333 * rise, 0] : [0, -1.333 * rise]);
       group.children[1].setAttribute("d", group.firstChild.getAttribute("d"));
-      group.top = [(from + to) / 2, SKY - 9 - rise];
+      group.top = this.at((from + to) / 2, rise + 5);
       group.classList.toggle("strong", arc.head === this.head);
       if (arc.head === this.head) this.svg.append(group);
     }
@@ -147,7 +166,7 @@ export class Sentence {
 
   // The places of both ends of each arc: those at one word stand side by side, in the order of their other ends.
   spread(arcs) {
-    const middles = this.words.map((word) => word.offsetLeft + word.offsetWidth / 2), at = this.words.map(() => []);
+    const extents = this.words.map((word) => this.extent(word)), at = this.words.map(() => []);
     for (const arc of arcs) {
       at[arc.query].push({ arc, end: 0, other: arc.key });
       at[arc.key].push({ arc, end: 1, other: arc.query });
@@ -156,8 +175,8 @@ export class Sentence {
     at.forEach((ends, word) => {
       // Ends to the left come first; of those, the one of the nearest word is innermost.
       ends.sort((one, two) => (one.other < word) - (two.other < word) ? (two.other < word) - (one.other < word) : two.other - one.other);
-      const step = Math.min(9, Math.max(2, (this.words[word].offsetWidth - 4) / Math.max(1, ends.length)));
-      ends.forEach(({ arc, end }, index) => (places.get(arc)[end] = Math.max(4, middles[word] + (index - (ends.length - 1) / 2) * step)));
+      const [middle, room] = extents[word], step = Math.min(9, Math.max(2, (room - 4) / Math.max(1, ends.length)));
+      ends.forEach(({ arc, end }, index) => (places.get(arc)[end] = Math.max(4, middle + (index - (ends.length - 1) / 2) * step)));
     });
     return places;
   }
@@ -205,7 +224,8 @@ export class Sentence {
       let [x, y] = group.top;
       while (taken.some(([left, top]) => Math.abs(left - x) < 44 && Math.abs(top - y) < 14)) y += 14;
       taken.push([x, y]);
-      this.write(words, x, Math.max(11, y));
+      if (this.down) this.write(words, Math.min(x, this.width), y + 4, x > this.width - 110 ? "end" : "start");
+      else this.write(words, x, Math.max(11, y));
     }
     if (this.head !== undefined && !own && this.sentence.maps) this.explain();
   }
@@ -217,18 +237,22 @@ export class Sentence {
   // Say why a head has no arcs; of one that rests on the first token, its one arc leads to the start.
   explain() {
     const { reason, start } = whyNone(this.head, this.data), { tints, colours } = this.data;
-    const { scrollLeft, clientWidth } = this.place;
+    const words = `${this.acts.named(this.head)} ${reason}`;
     if (start) {
-      const last = this.words[this.shown - 1], from = Math.max(60, last.offsetLeft + last.offsetWidth / 2);
+      const [last] = this.extent(this.words[this.shown - 1]), from = Math.max(60, last);
       const arc = addArc(this.notes, { weight: start, colour: colours[tints[this.head]], radius: 3.4, class: "strong" });
-      placeArc(arc, [from, SKY - 4], [22, SKY - 22], [0, -0.9 * RISE]);
-      this.write("[start]", 0, SKY - 6, "start");
+      placeArc(arc, this.at(from, 0), this.at(22, 18), this.down ? [0.4 * this.width, 0] : [0, -0.9 * RISE]);
+      if (this.down) this.write("[start]", this.edge, 14, "start");
+      else this.write("[start]", 0, SKY - 6, "start");
     }
-    this.write(`${this.acts.named(this.head)} ${reason}`, scrollLeft + Math.min(clientWidth, this.svg.clientWidth) / 2, SKY / 2);
+    if (!this.down) return this.write(words, this.width / 2, SKY / 2);
+    // A narrow board has room for a few words in a line.
+    const [why, what] = words.split(": ");
+    [why, what].forEach((line, index) => line && this.write(line, this.width, 34 + 18 * index, "end"));
   }
 
   pressKey(event) {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
     const next = step && this.words[this.words.indexOf(event.target) + step];
     if (!next || next.hidden) return;
     event.preventDefault();

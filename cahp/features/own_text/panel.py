@@ -114,4 +114,4 @@ def probabilities_figure(models: Mapping[str, list[float]], words: list[str], *,
     )
 
 
-TAB = Panel("Your own text", draw_tab, place=10, name="text")
+TAB = Panel("My text", draw_tab, place=10, name="text")

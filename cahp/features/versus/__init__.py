@@ -15,9 +15,9 @@ from cahp.ui.session import Explorer, Kind, Pin, Source
 from cahp.words import too_close
 
 #: The label of the tab below the board.
-_LABEL = "Compare A and B"
+_LABEL = "A | B"
 #: The label of the tab that opens when nothing is pinned any more.
-_OTHER = "Changed answers"
+_OTHER = "My text"
 
 
 @dataclass(frozen=True, eq=False)

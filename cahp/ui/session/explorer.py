@@ -133,7 +133,7 @@ class Explorer:
         self.card_head: int | None = None
         self.drawn_card: int | None = None
         #: The tab that is open below the board.
-        self.detail = "Changed answers"
+        self.detail = "My text"
 
     # Model and data ------------------------------------------------------------------------------------------
 
