@@ -20,7 +20,7 @@ from cahp.values import CahpError, HeadMask
 
 
 def test_a_goal_sets_the_budget_and_one_out_of_reach_is_a_sentence_until_the_next_action() -> None:
-    app = open_app("budget", budget="12", recover="mean")
+    app = open_app("budget", budget="12", recover="mean", panel="heads")
     explorer = explorer_of(app)
     # A tab that is closed reads nothing.
     assert explorer.work.job(OWN_TEXT) is None
@@ -44,6 +44,7 @@ def test_a_goal_sets_the_budget_and_one_out_of_reach_is_a_sentence_until_the_nex
     app.run()
     assert not app.error
     # The rule's curve is shown with the band of unstructured data.
+    del app.query_params["panel"]
     explorer.detail = "Published rule"
     rerun(app)
     null, clusters = explorer.results.null, explorer.clusters
