@@ -360,3 +360,8 @@ def use_stored(text: TextOnBoard) -> None:
         text.known.maps, curves = stored
         for recover, curve in curves.items():
             text.known.curves[text.table_name, recover] = curve
+        states: tuple[State, ...] = ("full", "pruned", *text.kept)
+        for state in states:
+            probabilities = text.find_probabilities(state)
+            if probabilities is not None:
+                text.known.readings.setdefault(text.name(state), TextReading(probabilities, 0))

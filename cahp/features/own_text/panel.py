@@ -11,7 +11,6 @@ from cahp.features.own_text.measuring import TextReading, likeliest
 from cahp.features.own_text.on_board import (
     OWN_TEXT,
     State,
-    TextOnBoard,
     draw_recovered_work,
     put_on_board,
     start_reading,
@@ -37,29 +36,24 @@ def draw_tab(explorer: Explorer) -> None:
     if not has_words(text.known.text):
         right.info("Type a text, or insert an example.")
         return
-    if not text.continues:
-        use_stored(text)
-    if explorer.work.job(OWN_TEXT, text) is not None or not _is_known(text):
-        with left:
-            start_reading(explorer, text)
-            if text.missing:
-                job_card(explorer, OWN_TEXT, text, name="own-text")
-            draw_recovered_work(explorer, text)
+    use_stored(text)
+    with left:
+        start_reading(explorer, text)
+        if text.missing:
+            job_card(explorer, OWN_TEXT, text, name="own-text")
+        draw_recovered_work(explorer, text)
     mask = explorer.mask
-    full = _read(text, "full")
+    full = text.read("full")
     if full is None:
-        if text.continues:
-            with right:
-                draw_continuations(explorer, text, ["full", text.kept[0]])
         return
     unit = explorer.card.unit
     readings = {f"all {mask.keep.size} {unit}s": full}
     states: list[State] = ["full"]
-    recovered = next((state for state in text.kept if _read(text, state) is not None), None)
+    recovered = next((state for state in text.kept if text.read(state) is not None), None)
     for state in dict.fromkeys(("pruned", recovered)):
         if state is None or mask.is_full:
             continue
-        reading = _read(text, state)
+        reading = text.read(state)
         if reading is not None:
             states.append(state)
             readings[f"{mask.count} {text.describe(state)}"] = reading
@@ -86,22 +80,6 @@ def draw_tab(explorer: Explorer) -> None:
             if steady is not None:
                 line = f"The prediction stays “{names[full.answer]}” down to {steady} of {mask.keep.size} {unit}s"
             draw_blocks([Line(f"{line}, as pruned")])
-
-
-def _is_known(text: TextOnBoard) -> bool:
-    """Whether the answers of the full model and of the one on the board are read or stored: no model is then loaded."""
-    answers = [
-        text.find_probabilities(state) is not None or text.find_written(state) for state in ("full", text.kept[0])
-    ]
-    return all(answers)
-
-
-def _read(text: TextOnBoard, state: State) -> TextReading | None:
-    """Return what a state says of the text, as it was read or stored (None: not known)."""
-    probabilities = text.find_probabilities(state)
-    if text.continues or text.read(state) is not None or probabilities is None:
-        return text.read(state)
-    return TextReading(probabilities, 0)
 
 
 def _show_probabilities(explorer: Explorer, readings: Mapping[str, TextReading], names: Mapping[int, str]) -> Figure:

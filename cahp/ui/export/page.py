@@ -227,6 +227,12 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
                 _draw_card(explorer, order, kind, filled=title == best)
     if barred:
         with st.expander(f"{counted(len(barred), 'form')} cannot be written of this model and mask"):
+            if _EVENLY in str(barred):
+                count = explorer.settings.budget_rules(explorer.card).round_evenly(view.mask.count)
+                label = f"Choose {count} {explorer.card.unit}s, every layer alike"
+                st.button(
+                    label, key="export-even", on_click=explorer.change, kwargs={"even": True, "budget": str(count)}
+                )
             for line in barred:
                 st.caption(line)
     job = explorer.work.job(WRITE)
