@@ -131,6 +131,23 @@ class ReachedGoal:
     budgets: int
     confirmed: bool | None = None
 
+    @property
+    def choice(self) -> str:
+        """How the number was chosen, such as ``the fewest of 11 tried; the lower limit counts``."""
+        goal = Goal.parse(self.goal)
+        number = "fewest"
+        if goal.wants_most:
+            number = "most"
+        words = f"the {number} of {self.measured} tried"
+        if self.measured == 1:
+            words = "the only number tried"
+        if self.estimate.ci95 is None:
+            return words
+        limit = "lower"
+        if goal.kind.upper:
+            limit = "upper"
+        return f"{words}; the {limit} limit counts"
+
 
 @dataclass(frozen=True)
 class Goal:

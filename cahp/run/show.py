@@ -43,10 +43,7 @@ def describe_choice(run: RunDocument) -> str:
         method = f" by {run.settings.method}"
     kept = f"{run.budget.attained} of {total} {model.unit}s kept{method}"
     if run.goal is not None:
-        number = "fewest"
-        if Goal.parse(run.goal.goal).wants_most:
-            number = "most"
-        return f"{kept} (the {number} of the {run.goal.measured} budgets tried that reach the goal)"
+        return f"{kept} ({run.goal.choice})"
     if run.budget.requested is not None:
         rule = ""
         if run.knee:

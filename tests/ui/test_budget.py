@@ -38,7 +38,7 @@ def test_a_goal_sets_the_budget_and_one_out_of_reach_is_a_sentence_until_the_nex
         assert "No measured budget" in text_of(app, "error")
         app.run()
     apply("time", 10.0)
-    assert "the most that save at least 10 % of the time" in text_of(app, "info")
+    assert "that save at least 10 % of the time: 0" in text_of(app, "info")
     apply("accuracy-loss", 2.0)
     assert "optimistic" in text_of(app, "info")
     app.run()

@@ -125,13 +125,12 @@ def _reach_goal(explorer: Explorer, goal: Goal) -> str:
     table = explorer.board_state(explorer.chosen_recovery or explorer.swept).need_table
     reached = reach(table, goal, explorer.card)
     explorer.board.set_budget(reached.heads)
-    which = "the most" if goal.wants_most else "the fewest"
-    finding = f"{reached.heads} {explorer.card.unit}s are {which} {goal.words}: {reached.estimate.text}"
+    units = f"{reached.heads} {explorer.card.unit}s {goal.words}: {reached.estimate.text}"
     if goal.is_counted:
-        return f"{finding}."
+        return f"{units}. They are {reached.choice}."
     return (
-        f"{finding} ({reached.estimate.span}; {RECOVERIES[table.recover].beside}); {reached.measured} of "
-        f"{reached.budgets} budgets are measured. The budget was chosen on these texts, so the figure is optimistic."
+        f"{units} ({reached.estimate.span}; {RECOVERIES[table.recover].beside}). They are {reached.choice}. The budget "
+        "was chosen on these texts, so the figure is optimistic."
     )
 
 
