@@ -6,7 +6,7 @@ from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, cell, check_plotly
 from cahp.api.options import AnyData, AnyModel, ShowProgress, read_call, show_progress
-from cahp.comparison.plan import QUICK, ListOption, make_plan
+from cahp.comparison.plan import ListOption, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.figures.comparison_blocks import (
@@ -19,7 +19,7 @@ from cahp.figures.comparison_blocks import (
     show_ranking,
 )
 from cahp.run.keywords import DataOptions
-from cahp.run.settings import Settings, identify_model
+from cahp.run.settings import Settings
 from cahp.show import html, terminal
 from cahp.show.blocks import Figure
 from cahp.store import Store
@@ -164,7 +164,6 @@ def compare(
         plan = make_plan(
             settings,
             preset=preset,
-            default=QUICK if preset else identify_model(settings).task.preset,
             methods=methods,
             budgets=budgets,
             seeds=seeds,

@@ -316,18 +316,24 @@ RECOVERIES = OPTIONS["recover"].but(
     ),
     "jobs",
     "cluster",
+    Option("estimate", "Print what it would take, and measure nothing.", bool, False, ("--estimate",)),
     OPTIONS["out"].but(help="Folder for compare.json, a table and the answers."),
     "force",
     example="cahp compare minilm-bbc --budgets 12 --seeds 2 --out table",
 )
-def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
+def compare(call: Call, estimate: bool, out: Path | None, force: bool, **options: Any) -> None:
     """Compare methods under one protocol.
 
     An interrupted comparison resumes where it stopped.
     """
     from cahp.comparison.result import FILES, MARK
+    from cahp.comparison.running import estimate_price
     from cahp.figures.comparison_blocks import show_comparison
 
+    if estimate:
+        price, description = call.run(estimate_price, call.settings, **options)
+        call.answer(price, [description])
+        return
     with optional_folder(out, force, FILES, MARK) as output:
         result = call.run(cahp.compare, **call.given, **options, command=call.line, lines=True)
         call.answer(result.as_json(), terminal.lines(show_comparison(result)))

@@ -13,7 +13,7 @@ from cahp import methods
 from cahp.methods.complementary import Complementary
 from cahp.methods.shared.registry import Facts, Method, name_of
 from cahp.recoveries import COMPARED, RECOVERIES
-from cahp.run.settings import Settings, key_fields
+from cahp.run.settings import Settings, identify_model, key_fields
 from cahp.values import BudgetError, Fields, HasHeads, JsonObject, Names, Notices, OptionError, check_known
 
 #: The method that the others are compared with, if it takes part.
@@ -276,7 +276,6 @@ def make_plan(
     settings: Settings,
     *,
     preset: str | None = None,
-    default: str = QUICK,
     limit: int | None = None,
     eval_limit: int | None = None,
     tries: int = 1,
@@ -285,17 +284,17 @@ def make_plan(
 ) -> Plan:
     """Combine a preset with the options that replace its parts: ``methods``, ``budgets``, ``recover`` and ``seeds``.
 
-    Without one it is the ``default``, but where methods of a classifier are named, a plan with more texts and budgets.
+    Without one it is that of the model, but where methods of a classifier are named, one with more texts and budgets.
     Numbers of texts that the settings name replace those of the preset. ``draws`` masks of each random method are drawn
     over all seeds, and ``tries`` settings of each method are tried.
 
     Raises:
         OptionError: If the preset is unknown, or a list or number is impossible.
     """
-    name = preset or default
+    name = preset or identify_model(settings).task.preset
     check_known("--preset", name, PRESETS)
     start = PRESETS[name]
-    if preset is None and default == QUICK and lists.get("methods") is not None:
+    if preset is None and name == QUICK and lists.get("methods") is not None:
         start = _NAMED_METHODS
     parts = {name: getattr(start, name) for name in _SHARED}
     for option, value in lists.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -25,7 +25,7 @@ from cahp.comparison.cells import (
     save_cell,
     selection_cost,
 )
-from cahp.comparison.plan import FULL, Cell, Plan, facts_of
+from cahp.comparison.plan import FULL, Cell, Plan, facts_of, make_plan
 from cahp.comparison.recording import record
 from cahp.comparison.result import Comparison
 from cahp.comparison.sentences import describe_place
@@ -33,7 +33,9 @@ from cahp.comparison.statistics import TESTED, choose_endpoint, choose_recovery
 from cahp.data import Dataset
 from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.measurements import estimate_seconds
 from cahp.run.resources import Loader, TestSplitLog
+from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import CahpError, Cancelled, JsonObject, OptionError, Progress, silent
 from cahp.words import duration
@@ -226,48 +228,31 @@ def compare(
     workspace = Workspace(plan, store=store or Store(), load=load, dataset=dataset)
     plan = workspace.plan
     card = workspace.card
-    if card.no_refit and any(RECOVERIES[name].closed_form for name in plan.recoveries):
-        raise OptionError(f"{card.no_refit}; choose another recovery")
     full_cells = plan.full_cells(card)
     cells = plan.cells(card)
-    for texts in workspace.splits.values():
-        check_room(texts, sum(len(cell.recoveries) for cell in (*full_cells, *cells)))
-    measured = {cell: read_cell(workspace, cell) for cell in (*full_cells, *cells)}
+    measured = _read_cells(workspace)
     unfinished = any(one.missing for one in measured.values())
     log = TestSplitLog(card, workspace.dataset, workspace.store)
     test_opened = log.count
     if unfinished and plan.settings.report is not None:
         test_opened = log.open("test")
     criticality = workspace.read_criticality()
-    estimate: JsonObject = {"known": len(cells), "forwards": 0.0, "forward_ms": 0.0, "minutes": 0.0}
+    price, _ = _find_price(workspace, {}, 0.0, 1)
     if criticality is None or unfinished:
-        if jobs is None:
+        if dataset is not None:
             jobs = 1
-            if cluster is None and dataset is None:
-                jobs = max(1, len(list_gpus(plan.settings.device)))
+        jobs = _count_jobs(plan.settings, jobs, cluster)
         with open_executor(jobs=jobs, cluster=cluster, device=plan.settings.device) as executor:
             # The full model comes first: its time tells how long a forward pass takes.
             full = measure_cell(workspace, replace(full_cells[0], recoveries=(NONE.name,)))
             if full.error is not None:
                 raise CahpError(f"the full model could not be measured ({full.error}); try `cahp evaluate` first")
             measured |= {cell: read_cell(workspace, cell) for cell in full_cells}
-            missing = [one for one in measured.values() if one.missing]
-            passes = _count_passes(workspace, missing)
-            forwards = sum(passes.values())
-            if criticality is None:
-                texts = workspace.critical_texts
-                forwards += count_critical(card) * texts.task.count_passes(texts)
             seconds = full.predictions[NONE.name].meta["seconds"] / _count_evaluation(workspace)
-            outcome, budgets = choose_endpoint(TESTED, [cell.budget for cell in cells], card.total)
-            primary = describe_place(outcome, choose_recovery(plan.recoveries), budgets, card.total, card.unit)
-            left = sum(one.cell.method != FULL for one in missing)
-            minutes = forwards * seconds / 60 / jobs
-            known = len(cells) - left
-            estimate = {"known": known, "forwards": forwards, "forward_ms": seconds * 1000, "minutes": minutes}
-            announce(
-                f"{left:,} of {len(cells):,} cells to measure: about {forwards:,.0f} forward passes, at "
-                f"{seconds * 1000:.1f} ms each about {duration(60 * minutes)}; primary test: {primary}"
-            )
+            passes = _count_passes(workspace, measured.values())
+            price, description = _find_price(workspace, passes, seconds, jobs)
+            forwards = price["forwards"]
+            announce(description)
             done = 0.0
 
             def report(*_: object, **__: object) -> None:
@@ -290,11 +275,70 @@ def compare(
         workspace,
         list(measured.values()),
         criticality,
-        estimate={"cells": len(cells), **estimate},
+        estimate=price,
         test_opened=test_opened,
         command=command,
         seconds=perf_counter() - start,
     )
+
+
+def estimate_price(
+    settings: Settings, *, jobs: int | None, cluster: str | None, store: Store, progress: Progress, **lists: Any
+) -> tuple[JsonObject, str]:
+    """Return what ``compare`` would take, as its document records it and as a sentence; nothing is measured.
+
+    A forward pass takes as long as those that were measured of the model on this machine before, or as its operations.
+
+    Raises:
+        CahpError: If model, data and options cannot be used together.
+    """
+    workspace = Workspace(make_plan(settings, **lists), store=store, progress=progress)
+    passes = _count_passes(workspace, _read_cells(workspace).values())
+    texts = workspace.splits["eval"]
+    seconds = estimate_seconds(workspace.card, tokens=texts.tokens / texts.task.count_passes(texts))
+    return _find_price(workspace, passes, seconds, _count_jobs(settings, jobs, cluster))
+
+
+def _count_jobs(settings: Settings, jobs: int | None, cluster: str | None) -> int:
+    """Return the number of processes on this machine: as given, or one, or one per GPU."""
+    if jobs is None and cluster is None:
+        return max(1, len(list_gpus(settings.device)))
+    return jobs or 1
+
+
+def _read_cells(workspace: Workspace) -> dict[Cell, MeasuredCell]:
+    """Check what a comparison asks for, and read what is known of its cells, those of the full model first."""
+    plan = workspace.plan
+    card = workspace.card
+    if card.no_refit and any(RECOVERIES[name].closed_form for name in plan.recoveries):
+        raise OptionError(f"{card.no_refit}; choose another recovery")
+    cells = (*plan.full_cells(card), *plan.cells(card))
+    for texts in workspace.splits.values():
+        check_room(texts, sum(len(cell.recoveries) for cell in cells))
+    return {cell: read_cell(workspace, cell) for cell in cells}
+
+
+def _find_price(
+    workspace: Workspace, passes: Mapping[Cell, float], seconds: float, jobs: int
+) -> tuple[JsonObject, str]:
+    """Return the price of the forward ``passes``, of so many ``seconds``, of each missing cell; and describe it."""
+    card = workspace.card
+    cells = workspace.plan.cells(card)
+    left = sum(cell.method != FULL for cell in passes)
+    forwards = sum(passes.values())
+    if workspace.read_criticality() is None:
+        texts = workspace.critical_texts
+        forwards += count_critical(card) * texts.task.count_passes(texts)
+    minutes = forwards * seconds / 60 / jobs
+    known = len(cells) - left
+    price = {"known": known, "forwards": forwards, "forward_ms": seconds * 1000, "minutes": minutes}
+    outcome, budgets = choose_endpoint(TESTED, [cell.budget for cell in cells], card.total)
+    primary = describe_place(outcome, choose_recovery(workspace.plan.recoveries), budgets, card.total, card.unit)
+    description = (
+        f"{left:,} of {len(cells):,} cells to measure: about {forwards:,.0f} forward passes, at "
+        f"{seconds * 1000:.1f} ms each about {duration(60 * minutes)}; primary test: {primary}"
+    )
+    return {"cells": len(cells), **price}, description
 
 
 def _count_evaluation(workspace: Workspace) -> float:
@@ -302,11 +346,13 @@ def _count_evaluation(workspace: Workspace) -> float:
     return sum(texts.task.count_passes(texts) for texts in workspace.splits.values())
 
 
-def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict[Cell, float]:
-    """Count the forward passes that each cell still takes."""
+def _count_passes(workspace: Workspace, measured: Iterable[MeasuredCell]) -> dict[Cell, float]:
+    """Count the forward passes that each cell still takes, of those that lack something."""
     passes = {}
     gathered = set()
-    for one in missing:
+    for one in measured:
+        if not one.missing:
+            continue
         cell = one.cell
         bench = workspace.bench(cell.seed)
         passes[cell] = len(one.missing) * _count_evaluation(workspace)
