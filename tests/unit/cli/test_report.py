@@ -102,8 +102,7 @@ def comparing(model: Path, data: Path) -> list[object]:
 
 
 def test_a_comparison_prints_its_tables_and_writes_its_files(comparing: list[object], tmp_path: Path) -> None:
-    price = json.loads(call(*comparing, "--draws", 4, "--out", tmp_path / "out", "--estimate", "--json").out)
-    assert (price["cells"], price["known"], (tmp_path / "out").exists()) == (12, 0, False)
+    assert call(*comparing, "--draws", 4, "--estimate").out.startswith("12 of 12 cells to measure: about ")
     answer = call(*comparing, "--draws", 4, "--out", tmp_path / "out")
     assert answer.code == 0, answer.err
     found = Comparison.read(tmp_path / "out")
