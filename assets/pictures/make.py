@@ -1,6 +1,6 @@
 """Takes the README's pictures from the running explorer: ``.venv/bin/python assets/pictures/make.py [NAME ...]``.
 
-Overview is seen while its budget moves, My text with its graph, Compare with its ranking, the board of the language
+Overview is seen while its budget moves, My text with its map, Compare with its ranking, the board of the language
 model, a text that it continues, and two steps of Learn; each by day and by night. It starts an explorer of its own,
 whose results are the bundled ones, and needs Chromium (``make chromium``).
 """
@@ -102,11 +102,11 @@ def board(browser: Browser, url: str, scheme: str) -> None:
 
 
 def graph(browser: Browser, url: str, scheme: str) -> None:
-    """Graph and chosen head of the first example text."""
+    """The map of what heads do with the first example text."""
     page = opened(browser, f"{url}/Similarity", scheme)
-    expect(page.locator("iframe").first).to_be_visible()
-    page.wait_for_timeout(5_000)  # until all charts are drawn
-    part = page.locator(".st-key-similarity-overview")
+    expect(page.locator(".head-map .panel h3")).to_be_visible()
+    page.wait_for_timeout(2_000)  # until all heads are in place
+    part = page.locator(".st-key-similarity-map")
     picture(part).save(HERE / f"graph-{scheme}.webp", quality=70, method=6)
 
 

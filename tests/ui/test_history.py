@@ -136,7 +136,7 @@ def test_back_and_forward_lead_through_pages(open_page: Callable[[str], Page], s
     page.go_forward(wait_until="commit")
     budget_is(30)
     page.go_forward(wait_until="commit")
-    expect(page.get_by_role("heading", name="Which heads attend alike on your text?")).to_be_visible()
+    expect(page.get_by_text("Which heads attend alike on your text?")).to_be_visible()
     expect(page).to_have_url(re.compile("/Similarity.*budget=30"))
     assert page.evaluate("history.length") == entries + 1
     assert page.get_by_test_id("stException").count() == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from cahp.board import HeadClusters, Pictures, WordMaps, contrast, mark_clusters, pack_bytes, read_component
+from cahp.board import HeadClusters, Pictures, contrast, mark_clusters, pack_bytes, read_component
 from cahp.features.head_cards.measuring import (
     SENTENCES,
     Examples,
@@ -22,8 +22,18 @@ from cahp.figures import head_name
 from cahp.outcomes import Outcomes
 from cahp.run import Bench
 from cahp.stages import nearest_heads
-from cahp.ui.frame import FACTS, TEXT_MAPS, Panel, job_card, link, list_colourings, parse_head, put_address, set_head
-from cahp.ui.parts import clear_note, plain, problem, read_own_text, write_note
+from cahp.ui.frame import (
+    FACTS,
+    Panel,
+    find_text_maps,
+    job_card,
+    link,
+    list_colourings,
+    parse_head,
+    put_address,
+    set_head,
+)
+from cahp.ui.parts import clear_note, plain, problem, write_note
 from cahp.ui.session import Explorer, Kind, loading_seconds, pass_seconds
 from cahp.values import CahpError, Fields, Ints, JsonObject, called, digest
 from cahp.words import capital, percent
@@ -59,6 +69,7 @@ def offer(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
         return
     if title in _PAGES:
         _follow_address(explorer)
+    if title in (*_PAGES, "Similarity"):
         explorer.memory[FACTS] = list_facts(explorer)
     if explorer.card_head is not None and explorer.memory.setdefault(_PAGE, title) != title:
         # It was left open on another page.
@@ -144,7 +155,7 @@ def _draw(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
             "colour": colour,
             "rows": rows,
         }
-        maps = _find_text(explorer)
+        maps = find_text_maps(explorer)
         if maps is not None:
             sentences["own"] = {"words": maps.words, "arcs": maps.arcs[head], "share": ""}
         if pictures is not None:
@@ -171,15 +182,6 @@ def _find_pictures(explorer: Explorer) -> Pictures | None:
             if isinstance(painted, Pictures):
                 return painted
     return None
-
-
-def _find_text(explorer: Explorer) -> WordMaps | None:
-    """Return what the heads attend to in the text of the session (None: not read)."""
-    known = explorer.memory.get(TEXT_MAPS)
-    if known is None or known.text != read_own_text(explorer.bench):
-        return None
-    maps: WordMaps | None = known.maps
-    return maps
 
 
 def list_facts(explorer: Explorer) -> JsonObject:

@@ -24,8 +24,8 @@ from cahp.features.learn.steps import TURN, Answer, Step, Subject, answer_turn, 
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
 from cahp.run import Bench
-from cahp.ui.frame import TEXT_MAPS, go_to, is_history_navigation, job_card, need_run, put_address
-from cahp.ui.parts import clear_note, plain, read_own_text
+from cahp.ui.frame import find_text_maps, go_to, is_history_navigation, job_card, need_run, put_address
+from cahp.ui.parts import clear_note, plain
 from cahp.ui.session import TABLE, Explorer, Kind, loading_seconds
 from cahp.values import Progress
 from cahp.words import capital
@@ -261,14 +261,10 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
 
 def _offer_own(subject: Subject, explorer: Explorer) -> Subject:
     """Offer the text of the session where it was read, and return the subject with the sentence to show."""
-    known = explorer.memory.get(TEXT_MAPS)
-    if known is None or known.maps is None or known.text != read_own_text(explorer.bench):
+    maps = find_text_maps(explorer)
+    if maps is None or not st.toggle("Show it on my text", key="learn-own"):
         return subject
-    if not st.toggle("Show it on my text", key="learn-own"):
-        return subject
-    words = known.maps.words
-    arcs = known.maps.arcs[subject.scene.head]
-    return replace(subject, scene=replace(subject.scene, words=words, arcs=arcs))
+    return replace(subject, scene=replace(subject.scene, words=maps.words, arcs=maps.arcs[subject.scene.head]))
 
 
 def _ask(lesson: _Lesson, at: int) -> int:

@@ -10,6 +10,7 @@ from cahp.ui.frame.address import (
 from cahp.ui.frame.board import (
     FACTS as FACTS,
     TEXT_MAPS as TEXT_MAPS,
+    find_text_maps as find_text_maps,
     list_colourings as list_colourings,
     shape_key as shape_key,
     warm as warm,

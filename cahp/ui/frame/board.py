@@ -9,7 +9,7 @@ import msgspec
 import streamlit as st
 
 from cahp import features
-from cahp.board import Event, FirstScreen, Host, Shown
+from cahp.board import Event, FirstScreen, Host, Shown, WordMaps
 from cahp.board.colourings import Coloured
 from cahp.board.contents import list_clauses
 from cahp.board.versus import mismatch
@@ -21,6 +21,7 @@ from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import budget_board
 from cahp.ui.parts.display import draw_note, note_refusal, plain, problem
+from cahp.ui.parts.inputs import read_own_text
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import FIGURE, REFIT, TABLE, WARM
@@ -37,6 +38,15 @@ FACTS = "board.facts"
 TEXT_MAPS = "board.text"
 #: Describes what a mask achieves by its outcomes (None: not measured).
 Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
+
+
+def find_text_maps(explorer: Explorer) -> WordMaps | None:
+    """Return what the heads attend to in the text of the session (None: not read)."""
+    known = explorer.memory.get(TEXT_MAPS)
+    if known is None or known.text != read_own_text(explorer.bench):
+        return None
+    maps: WordMaps | None = known.maps
+    return maps
 
 
 def warm(explorer: Explorer) -> None:

@@ -17,6 +17,8 @@ from cahp.values import Input
 
 #: The name of the boxes for the text of a session, which several tabs and the first screen show.
 _OWN = "own-text"
+#: Session key: what the browser kept of the last session.
+_SAID = f"{_OWN}-kept-said"
 #: Index of the example in them: a topic of the embedded model, whose answer changes with few heads.
 TOPIC = 11
 #: That of a model whose task has the name: a text without an end.
@@ -169,7 +171,7 @@ def own_text_box(bench: Bench, *, line: bool = False) -> Input:
     A text that is typed on one page stands on all of them. On one line, an empty text brings the example back.
     """
     names = _own_keys(bench)
-    keep(_OWN, names)
+    _keep(names)
     for name in names:
         if line and not str(st.session_state.get(name, "")).strip():
             st.session_state.pop(name, None)
@@ -211,33 +213,33 @@ def parts_of(text: Input) -> Sequence[str]:
     return text
 
 
-def keep(name: str, keys: Collection[str]) -> None:
+def _keep(keys: Collection[str]) -> None:
     """Let the browser keep the session's texts of these keys, and restore them after a reload.
 
     Call it before their widgets are drawn.
     """
-    for key, text in st.session_state.pop(f"{name}-kept-said", {}).items():
+    for key, text in st.session_state.pop(_SAID, {}).items():
         if key in keys and isinstance(text, str):
             st.session_state[key] = text[:LONGEST]
     # The style sheet takes this frame, which shows nothing, out of the page.
-    with st.container(key=f"{name}-kept-frame"):
-        st.fragment(_keep)(name, tuple(keys))
+    with st.container(key=f"{_OWN}-kept-frame"):
+        st.fragment(_store)(tuple(keys))
 
 
-def _keep(name: str, keys: Sequence[str]) -> None:
-    answered = f"{name}-kept"
+def _store(keys: Sequence[str]) -> None:
+    answered = f"{_OWN}-kept"
     ask = answered not in st.session_state
     boxes = {}
     if not ask:
         boxes = {key: st.session_state[key] for key in keys if key in st.session_state}
     storage = st.components.v2.component("cahp_kept", js=_STORAGE)(
-        key=f"{name}-kept-boxes",
-        data={"name": name, "ask": ask, "boxes": boxes},
+        key=f"{_OWN}-kept-boxes",
+        data={"name": _OWN, "ask": ask, "boxes": boxes},
         height="content",
         on_answer_change=lambda: None,
     )
     if ask and isinstance(storage.answer, Mapping):
         st.session_state[answered] = True
         if storage.answer:
-            st.session_state[f"{name}-kept-said"] = storage.answer
+            st.session_state[_SAID] = storage.answer
             st.rerun()

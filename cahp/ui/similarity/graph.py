@@ -1,175 +1,199 @@
-"""The graph of heads, drawn by pyvis in a frame that can load and send nothing; and the head chosen in it."""
+"""The map of what heads do on a text: its groups, its data for the script, and the head chosen on it."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 
-from cahp.board.colourings import contrast
-from cahp.figures.head_grid import head_name
-from cahp.figures.marks import TINT, Ink, blend, community_name, ink, mark_communities
+from cahp.board.colourings import COLOURS, NEUTRAL, pack_bytes, tints
+from cahp.board.contents import read_component
+from cahp.figures.marks import ink, mark_communities
+from cahp.files import plain_json
 from cahp.stages.similarity import HeadGraph
-from cahp.ui.frame import address, set_head
+from cahp.ui.frame import FACTS, address, set_head
 from cahp.ui.frame.address import CHOSEN_HEAD, parse_head
-from cahp.ui.parts.display import cache_with
-from cahp.values import HeadMask, JsonObject
+from cahp.ui.parts.display import cache_with, is_dark, note_refusal
+from cahp.ui.session.explorer import Explorer
+from cahp.values import Floats, HeadMask, Ints, JsonObject
 from cahp.values.statistics import called
 
 if TYPE_CHECKING:
-    from pyvis.network import Network
+    from cahp.ui.similarity.page import ComparedHeads
+
+_HERE = Path(__file__).parent
+#: Session keys: the component, and the number of groups that a person chose.
+_KEY = "similarity-map"
+GROUPS = "similarity-groups"
+#: The bytes of all pictures of a map, about, and the least and the most tokens along the side of one.
+_BYTES = 150_000
+_SIDES = (12, 40)
+_NUMBERS = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+
+# Groups of heads, and what they do --------------------------------------------------------------------------------
 
 
-#: Where the layout's -1..1 lies on the canvas.
-_ACROSS = 330
-_DOWN = 300
-_HEIGHT = 490
-#: The share of its community's colour in a link.
-_QUIET = 0.5
+def join_heads(distances: Floats, communities: Ints) -> Floats:
+    """Return the steps ``(N - 1, 4)`` that join all heads, the most alike first, as SciPy's ``linkage`` has them.
 
-_FRAME = (Path(__file__).parent / "frame.js").read_text(encoding="utf-8")
-_LISTEN = (Path(__file__).parent / "listen.js").read_text(encoding="utf-8")
-
-# Nothing may be loaded, sent or opened; the scripts are those of this very document.
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
-
-_OUTSIDE = re.compile(
-    r"<!--.*?-->|<link\b[^>]*>|<script\b[^>]*\bsrc=[^>]*>\s*</script>|//# sourceMappingURL=[^\s<]*", re.DOTALL
-)
-
-
-def graph_html(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bool = False) -> str:
-    """Write the graph as an HTML document: kept heads are solid, pruned ones tinted, coloured areas are communities.
-
-    It contains numbers of heads only, no word of the text, and loads nothing.
+    The clusters of two steps are joined by the mean distance of their heads. All heads of a community are joined before
+    any communities are.
     """
-    network, parts = _draw(graph, mask, unit, dark=dark)
-    colours = ink(dark=dark)
-    values = {"COMMUNITIES": parts["communities"], "ACCENT": colours.accent, "ACROSS": _ACROSS, "DOWN": _DOWN}
-    constants = "\n".join(f"const {name} = {json.dumps(value)};" for name, value in values.items())
-    script = f"<script>{constants}\n{_FRAME}</script>"
-    return _confine(network.generate_html(notebook=False), script, colours)
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
+    if len(distances) < 2:
+        return np.zeros((0, 4))
+    apart = communities[:, None] != communities
+    # A distance is at most 1.
+    return np.asarray(linkage(squareform(distances + 2.0 * apart, checks=False), "average"))
 
 
-def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[Network, JsonObject]:
-    """Return the drawing, and its nodes, links and communities as plain data for the frame."""
-    from pyvis.network import Network
+def cut_groups(steps: Floats, count: int) -> Ints:
+    """Return the group of each head ``(N,)`` where ``count`` groups are left, numbered from the largest."""
+    from scipy.cluster.hierarchy import cut_tree
 
-    colours = ink(dark=dark)
-    marks = mark_communities(graph.communities)
-    kept = mask.keep.ravel().tolist()
-    # With a ``font_color`` here, it would replace the fonts of the nodes.
-    network = Network(height=f"{_HEIGHT}px", width="100%", bgcolor=colours.ground, cdn_resources="in_line")
-    # A crowded graph has dots without names, which could not be read.
-    crowded = len(kept) > 150
-    shape = "dot" if crowded else "circle"
-    for head, (across, down) in enumerate(graph.positions.tolist()):
-        colour = marks.colours[head]
-        state = "pruned"
-        fill = blend(colour, colours.ground, TINT)
-        border = blend(colour, colours.ground, _QUIET)
-        if kept[head]:
-            state = "kept"
-            fill = colour
-            # Kept heads that overlap stay apart.
-            border = colours.ground
-        label = called(head, mask.heads)
-        if crowded:
-            label = " "
-        look = {"background": fill, "border": border}
-        network.add_node(
-            head,
-            label=label,
-            title=f"{head_name(head, mask.heads, unit)}, community {marks.names[head]}, {state}",
-            x=round(across * _ACROSS),
-            y=round(down * _DOWN),
-            shape=shape,
-            size=9,
-            color={**look, "highlight": {**look, "border": colours.accent}, "hover": look},
-            borderWidth=1,
-            borderWidthSelected=6,
-            # What the frame's own script lights together.
-            community=int(graph.communities[head]),
-            # The second eight communities have the hues of the first eight, and broken outlines.
-            shapeProperties={"borderDashes": [4, 3] * bool(marks.striped[head]) or False},
-            # One size for all, wide enough for the longest name.
-            widthConstraint=26,
-            font={"size": 13, "color": contrast(fill)},
-        )
-    for (first, second), similarity, backbone in zip(
-        graph.edges.tolist(), graph.similarity.tolist(), graph.backbone.tolist(), strict=True
-    ):
-        colour = colours.faint
-        if graph.communities[first] == graph.communities[second]:
-            colour = blend(marks.colours[first], colours.ground, _QUIET)
-        network.add_edge(
-            first,
-            second,
-            width=4 * similarity,
-            color=colour,
-            dashes=backbone,
-            title=f"similarity {similarity:.2f}",
-        )
-    network.toggle_physics(False)
-    network.options.edges.smooth.enabled = False
-    # Over a small graph the wheel moves the page on; a crowded one needs it to be read.
-    network.options.interaction.__dict__.update(hover=True, tooltipDelay=120, dragNodes=False, zoomView=crowded)
-    hues = dict(zip(graph.communities.tolist(), marks.colours, strict=True))
-    named = [(community_name(group), hues[group]) for group in sorted(hues)]
-    return network, {"nodes": network.nodes, "edges": network.edges, "communities": named}
+    if not len(steps):
+        return np.zeros(1, dtype=np.int64)
+    labels = cut_tree(steps, n_clusters=count).ravel()
+    order = np.argsort(-np.bincount(labels), kind="stable")
+    return np.asarray(order.argsort()[labels])
 
 
-def _confine(document: str, script: str, colours: Ink) -> str:
-    """Remove what a pyvis document loads: pyvis links style sheets and scripts even when told not to."""
-    inner = _OUTSIDE.sub("", document)
-    # What is left are names of licences and namespaces in vis-network's own text.
-    inner = re.sub(r"\bhttps?://", "", inner)
-    head = (
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<style>html, body {{ margin: 0; overflow: hidden; background: {colours.ground}; }}"
-        f" body {{ color: {colours.text}; }}"
-        " center { display: none; } #mynetwork { border: 0 !important; }"
-        " .vis-tooltip { font-family: system-ui !important; }"
-        # It would stay after a tap, and when the mouse has left the frame fast.
-        " html:not(:hover) .vis-tooltip { display: none; }"
-        " @media (hover: none) { .vis-tooltip { display: none; } }</style>"
+def describe_groups(groups: Ints, mask: HeadMask, unit: str) -> str:
+    """Describe how many ``groups (N,)`` there are, and how many of them have a kept head."""
+    count = int(groups.max()) + 1
+    things = "things"
+    if count == 1:
+        things = "thing"
+    sentence = f"{mask.keep.size} {unit}s do {_in_words(count)} {things} with it"
+    if mask.is_full:
+        return sentence
+    kept = len(np.unique(groups[mask.flat]))
+    return f"{sentence}; the {mask.count} kept do {_in_words(kept)}"
+
+
+def _in_words(count: int) -> str:
+    return [*_NUMBERS, str(count)][min(count, len(_NUMBERS))]
+
+
+# The map ----------------------------------------------------------------------------------------------------------
+
+
+def _describe_text(compared: ComparedHeads, graph: HeadGraph, steps: Floats) -> JsonObject:
+    """Return what the map shows of a text under every mask."""
+    maps = compared.attention.by_head
+    side = min(maps.shape[1], int(np.clip(np.sqrt(_BYTES / len(maps)), *_SIDES)))
+    shown = maps[:, :side, :side]
+    tops = np.maximum(shown.max(axis=(1, 2)), 1e-6)
+    described: JsonObject = plain_json(
+        {
+            "number": compared.number,
+            "tokens": compared.attention.tokens[:side],
+            "length": maps.shape[1],
+            "maps": pack_bytes((shown / tops[:, None, None] * 255).round().astype(np.uint8)),
+            "tops": tops,
+            "places": graph.positions.round(3),
+            "edges": graph.edges[~graph.backbone],
+            "weights": graph.similarity[~graph.backbone].round(3),
+            "merges": steps[:, :2],
+            "suggested": graph.communities.max() + 1,
+        }
     )
-    inner = inner.replace('<meta charset="utf-8">', f'<meta charset="utf-8">{head}', 1)
-    # The last one: vis-network's own text has such a tag in a string.
-    before, tag, after = inner.rpartition("</body>")
-    return before + script + tag + after
+    return described
 
 
-def show_graph(
-    first: HeadGraph, graph: HeadGraph, mask: HeadMask, head: int, *, unit: str, dark: bool, alt: str
+def show_map(
+    explorer: Explorer, compared: ComparedHeads, graph: HeadGraph, steps: Floats, head: int, groups: int
 ) -> None:
-    """Draw the graph with ``head`` marked; a click on a node chooses its head, then the page runs.
+    """Draw the map of ``groups`` groups, joined by ``steps``, with ``head`` marked, and do what a person does on it."""
+    mask = explorer.mask
+    card = explorer.card
+    colours = [NEUTRAL] * mask.keep.size
+    if explorer.clusters is not None:
+        colours = np.take(COLOURS, tints(explorer.clusters.families)).tolist()
+    data = {
+        **cache_with(compared, "map", lambda: _describe_text(compared, graph, steps)),
+        "unit": card.unit,
+        "layer": mask.heads,
+        "kept": mask.keep.ravel().tolist(),
+        "colours": colours,
+        "facts": plain_json(explorer.memory.get(FACTS, {})),
+        "answers": card.words.answers,
+        "items": card.words.items,
+        "cards": explorer.results.run is not None,
+        "head": head,
+        "groups": groups,
+        "scale": ink(dark=is_dark()).scale,
+    }
 
-    The frame is that of the ``first`` graph of a text. It gets the others as messages, so that heads move to their new
-    places.
+    def act() -> None:
+        event = st.session_state[_KEY].event
+        if event is not None:
+            _act(explorer, steps, event["kind"], int(event["head"]), int(event["groups"]))
+
+    js, css = read_component(_HERE / "map.css", _HERE / "map.js")
+    component = st.components.v2.component("cahp_head_map", js=js, css=css)
+    component(key=_KEY, data=data, on_event_change=act, height="content")
+
+
+def _act(explorer: Explorer, steps: Floats, kind: str, head: int, groups: int) -> None:
+    """Do what a person asked for: another head or number of groups, a card, or a group without its kept heads."""
+    if not (0 <= head < explorer.mask.keep.size and 0 < groups <= len(steps) + 1):
+        return
+    if kind == "groups":
+        st.session_state[GROUPS] = groups
+    elif kind == "head":
+        set_head(head)
+    elif kind == "card":
+        explorer.card_head = head
+    else:
+        keep = explorer.mask.keep.copy()
+        labels = cut_groups(steps, groups)
+        members = np.flatnonzero(labels == labels[head])
+        # A group of which none is kept is restored.
+        keep.flat[members] = not keep.flat[members].any()
+        with note_refusal():
+            explorer.board.set_mask(HeadMask(keep))
+
+
+# The network as a file --------------------------------------------------------------------------------------------
+
+#: What pyvis' pages load from elsewhere: they link style sheets and scripts even when told not to.
+_OUTSIDE = re.compile(r"<!--.*?-->|<link\b[^>]*>|<script\b[^>]*\bsrc=[^>]*>\s*</script>", re.DOTALL)
+#: Instead: nothing may be loaded. The heading is there twice.
+_INSIDE = """<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="default-src 'none';
+script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:">
+<style>center ~ center { display: none; } h1 { font: 16px system-ui, sans-serif; }</style>"""
+
+
+def write_network(graph: HeadGraph, groups: Ints, mask: HeadMask, unit: str) -> bytes:
+    """Write a web page with the heads in the colours of ``groups (N,)``, joined above the threshold of the graph.
+
+    It loads nothing, and has numbers of heads only, no word of the text.
     """
-    heads = len(graph.communities)
-    with st.container(key="head-graph", gap=None):
-        html = cache_with(first, ("html", mask.sha256, dark), lambda: graph_html(first, mask, unit=unit, dark=dark))
-        st.iframe(html, height=_HEIGHT, alt=alt)
+    from pyvis.network import Network
 
-    def choose() -> None:
-        clicked = st.session_state["head-graph-ear"].head
-        if clicked is not None and 0 <= int(clicked) < heads:
-            set_head(int(clicked))
-
-    parts = cache_with(graph, ("parts", mask.sha256, dark), lambda: _draw(graph, mask, unit, dark=dark)[1])
-    listen = st.components.v2.component("cahp_head_graph", js=_LISTEN)
-    listen(
-        key="head-graph-ear",
-        data={"chosen": head, "heads": heads, "graph": parts},
-        on_head_change=choose,
-        height="content",
+    heads = range(mask.keep.size)
+    across, down = (500 * graph.positions.T).tolist()
+    title = f"Which {unit}s attend alike on a text? Colours: groups; large: kept."
+    network = Network(height="90vh", heading=title, cdn_resources="in_line")
+    network.add_nodes(
+        heads,
+        label=[called(head, mask.heads) for head in heads],
+        x=across,
+        y=down,
+        size=(10 + 10 * mask.keep.ravel()).tolist(),
+        color=mark_communities(groups).colours,
     )
+    network.add_edges(graph.edges[~graph.backbone].tolist())
+    network.toggle_physics(False)
+    page = _OUTSIDE.sub("", network.generate_html())
+    return page.replace('<meta charset="utf-8">', _INSIDE, 1).encode()
 
 
 # The chosen head, and the fields of a link -------------------------------------------------------------------
@@ -189,16 +213,3 @@ def choose_head(mask: HeadMask, default: Callable[[], int]) -> int:
     st.session_state[CHOSEN_HEAD] = chosen = int(chosen)
     address.put("shown", called(chosen, mask.heads))
     return chosen
-
-
-def draw_head_box(mask: HeadMask, unit: str) -> None:
-    """Draw the box of all heads, or another ``unit``."""
-    st.selectbox(
-        "Head",
-        range(mask.keep.size),
-        # A name that changed with the mask or the graph would no longer be found when a run is interrupted.
-        format_func=lambda head: head_name(head, mask.heads, unit),
-        key=CHOSEN_HEAD,
-        persist_state="session",
-        label_visibility="collapsed",
-    )

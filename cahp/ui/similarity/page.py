@@ -1,8 +1,9 @@
-"""The page My text: heads compared on a person's own text; below, in tabs, details of it and heads over many texts.
+"""The page My text: a map of what heads do with a person's own text; in a fold, details.
 
 Text and results live in the browser session only: in no file, shared cache, address or log.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import count
@@ -17,7 +18,6 @@ from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
     Attention,
-    HeadGraph,
     attend,
     distances,
     head_graph,
@@ -26,16 +26,26 @@ from cahp.stages.similarity import (
 )
 from cahp.store import Entry, Store, key
 from cahp.ui.frame import address
-from cahp.ui.frame.board import shape_key
+from cahp.ui.frame.address import CHOSEN_HEAD
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
-from cahp.ui.parts.display import cache_with
+from cahp.ui.parts.display import cache_with, draw_note
 from cahp.ui.parts.inputs import find_opening, has_words, own_text_box
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind, loading_seconds
-from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, show_graph
-from cahp.values import NOUNS, DataError, Floats, Input, Progress
+from cahp.ui.similarity.graph import (
+    GROUPS,
+    VIEW,
+    choose_head,
+    cut_groups,
+    describe_groups,
+    join_heads,
+    show_map,
+    write_network,
+)
+from cahp.values import DataError, Floats, Input, Ints, Progress
+from cahp.values.statistics import called
 from cahp.words import capital
 
 # A text and its heads ----------------------------------------------------------------------------------------
@@ -43,8 +53,6 @@ from cahp.words import capital
 
 #: Heads that are shown beside the chosen one: more are too narrow.
 _NEAREST = 2
-#: Session key: the threshold that a person chose.
-_THRESHOLD = "similarity-threshold"
 #: The distance of two heads, as a formula and in words.
 _FORMULA = r"d(a, b) = \frac{1}{S} \sum_{i=1}^{S} \sqrt{\mathrm{JSD}_2(a_i, b_i)}"
 _HOW = (
@@ -124,65 +132,6 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
     return compared
 
 
-def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadGraph:
-    """Draw the graph with its slider, and return it."""
-    mask = explorer.mask
-    unit = explorer.card.unit
-    key = f"{_THRESHOLD}-{compared.number}"
-    suggested = round(suggest_threshold(compared.distances), 2)
-    # The slider is drawn below the graph, and after it, so that nothing jumps.
-    threshold = float(st.session_state.get(key, st.session_state.get(_THRESHOLD, suggested)))
-    first = _make_graph(compared, suggested)
-    graph = _make_graph(compared, threshold)
-    communities = int(graph.communities.max()) + 1
-    finding = f"{unit.capitalize()}s form {communities} communities on this text"
-    if explorer.results.run is not None:
-        covered = len(np.unique(graph.communities[mask.flat]))
-        finding = f"The {mask.count} kept {unit}s cover {covered} of {communities} communities of {unit}s on this text"
-    names = [head_name(other, mask.heads, unit) for other in range(mask.keep.size)]
-    with st.container(key="similarity-graph"):
-        display.heading(
-            finding,
-            name="head-graph",
-            help=f"Each node is {display.describe_square(explorer.card)} (layer.{unit}); solid nodes are kept, light "
-            f"ones pruned; large numbers name communities. Solid links join {unit}s above the threshold, thicker where "
-            "more similar; dashed links are of a tree that connects the graph. Communities (of all links, by the "
-            "Louvain method) have more links inside than at random. Distances in the drawing are approximate. "
-            f"{_HOW}",
-            formula=_FORMULA,
-            data={
-                "first": np.take(names, graph.edges[:, 0]).tolist(),
-                "second": np.take(names, graph.edges[:, 1]).tolist(),
-                "similarity": graph.similarity.round(4).tolist(),
-                "above threshold": (~graph.backbone).tolist(),
-            },
-        )
-        show_graph(first, graph, mask, head, unit=unit, dark=display.is_dark(), alt=finding)
-    st.slider(
-        f"Link {unit}s with a similarity of at least",
-        0.0,
-        1.0,
-        threshold,
-        0.01,
-        key=key,
-        # Another text keeps a threshold that a person chose.
-        on_change=lambda: st.session_state.update({_THRESHOLD: st.session_state[key]}),
-        help="A high threshold shows only the strongest similarities. Communities are computed from all links.",
-    )
-    if compared is compare_example(explorer.card):
-        st.caption("Bundled result of this example. Another text is run on this machine.")
-    label = f"Open the card of {names[head]}"
-    if explorer.results.run is not None and st.button(label, key="similarity-card"):
-        explorer.card_head = head
-        st.rerun()
-    return graph
-
-
-def _make_graph(compared: ComparedHeads, threshold: float) -> HeadGraph:
-    """Make the graph of the heads that are joined at this threshold, once."""
-    return cache_with(compared, threshold, partial(head_graph, compared.distances, threshold=threshold))
-
-
 def _draw_head(explorer: Explorer, attention: Attention, head: int, title: str, name: str, top: float = 0.0) -> None:
     """Draw the attention of a head; ``top`` is the weight with the strongest colour (0: its largest)."""
     weights = attention.by_head[head]
@@ -206,13 +155,14 @@ def _draw_head(explorer: Explorer, attention: Attention, head: int, title: str, 
 # The tabs ----------------------------------------------------------------------------------------------------
 
 
-def _draw_nearest(explorer: Explorer, compared: ComparedHeads, head: int) -> None:
-    """Draw the heads that attend most like the chosen one, on one colour scale."""
+def _draw_alike(explorer: Explorer, compared: ComparedHeads, head: int, _: Ints) -> None:
+    """Draw the chosen head, and those that attend most like it on one colour scale."""
     near = nearest_heads(compared.distances, head, count=_NEAREST)
-    if not near:
-        return
-    top = float(compared.attention.by_head[near].max())
-    for place, (column, other) in enumerate(zip(st.columns(len(near), gap="medium"), near, strict=True)):
+    chosen, *others = st.columns(1 + len(near), gap="medium")
+    with chosen:
+        _draw_head(explorer, compared.attention, head, "on this text", "attention")
+    top = float(compared.attention.by_head[near].max(initial=0))
+    for place, (column, other) in enumerate(zip(others, near, strict=True)):
         state = "pruned"
         if explorer.mask.keep.flat[other]:
             state = "kept"
@@ -221,16 +171,16 @@ def _draw_nearest(explorer: Explorer, compared: ComparedHeads, head: int) -> Non
             _draw_head(explorer, compared.attention, other, title, f"nearest-{place}", top)
 
 
-def _draw_distances(explorer: Explorer, compared: ComparedHeads, graph: HeadGraph) -> None:
+def _draw_distances(explorer: Explorer, compared: ComparedHeads, _: int, groups: Ints) -> None:
     """Draw the distances of all pairs of heads."""
     unit = explorer.card.unit
     apart = compared.distances
     names = [head_name(other, explorer.mask.heads, unit) for other in range(len(apart))]
-    picture, finding = figures.matrix(apart, graph.communities, explorer.mask, unit=unit, dark=display.is_dark())
+    picture, finding = figures.matrix(apart, groups, explorer.mask, unit=unit, dark=display.is_dark())
     display.show(
         picture,
         title=finding,
-        help=f"Each cell is a pair of {unit}s; framed blocks along the diagonal are the communities. {_HOW}",
+        help=f"Each cell is a pair of {unit}s; framed blocks along the diagonal are the groups of the map. {_HOW}",
         formula=_FORMULA,
         name="distances",
         data=lambda: {
@@ -240,10 +190,32 @@ def _draw_distances(explorer: Explorer, compared: ComparedHeads, graph: HeadGrap
     )
 
 
+def _draw_table(explorer: Explorer, compared: ComparedHeads, _: int, groups: Ints) -> None:
+    """Draw the groups of all heads, and the head that is most like each, as a table."""
+    mask = explorer.mask
+    apart = compared.distances + 2 * np.eye(len(groups))
+    names = np.array([called(head, mask.heads) for head in range(len(groups))])
+    table = {
+        explorer.card.unit: names,
+        "kept": mask.keep.ravel(),
+        "group": groups + 1,
+        "most alike": names[apart.argmin(axis=0)],
+        "distance": apart.min(axis=0),
+    }
+    st.dataframe(table, hide_index=True)
+
+
 # The page ----------------------------------------------------------------------------------------------------
 
-#: The tabs about the text: their labels by their names in links. Features bring those about many texts.
-_ON_TEXT = {"text": "Most alike", "distances": "All distances"}
+#: The views of the text by their names in links: labels, and what draws them. Features bring those about many texts.
+_ON_TEXT = {
+    "text": ("Most alike", _draw_alike),
+    "distances": ("All distances", _draw_distances),
+    "table": ("As table", _draw_table),
+}
+#: Session keys: the fold with the views, and whether it was open when it was drawn last.
+_FOLD = "similarity-fold"
+_OPEN = "similarity-open"
 
 
 def draw(explorer: Explorer) -> None:
@@ -251,24 +223,23 @@ def draw(explorer: Explorer) -> None:
     unit = explorer.card.unit
     mask = explorer.mask
     over_texts = {panel.name: panel for panel in features.panels("Similarity")}
-    st.title(f"Which {unit}s attend alike on your text?")
+    title = f"Which {unit}s attend alike on your text?"
+    top = st.container(key="similarity-top", gap=None)
     compared = compare(explorer)
     head = choose_head(mask, lambda: _start_head(explorer, compared))
-    graph = None
+    groups: Ints = np.arange(0)
+    labels = {name: label for name, (label, _) in _ON_TEXT.items()}
+    labels |= {name: panel.label for name, panel in over_texts.items()}
     if compared is not None:
-        frame = st.container(key=shape_key(mask))
-        left, right = frame.container(key="similarity-overview").columns([4, 3], gap="medium")
-        with left:
-            graph = _draw_graph(explorer, compared, head)
-        with right:
-            title = "on this text"
-            if explorer.roles is not None:
-                title += f": {NOUNS[explorer.roles.names[head]]}"
-            _draw_head(explorer, compared.attention, head, title, "attention")
-    labels = _ON_TEXT | {name: panel.label for name, panel in over_texts.items()}
+        top.caption(title)
+        groups = _draw_map(explorer, compared, head)
+        title = describe_groups(groups, mask, unit)
+    top.title(title, anchor=False)
+    draw_note()
     linked = address.linked("view")
     if linked in labels:
         st.session_state[VIEW] = linked
+        st.session_state[_FOLD] = True
     elif st.session_state.get(VIEW) not in labels:
         st.session_state[VIEW] = "text"
     if compared is None:
@@ -276,6 +247,26 @@ def draw(explorer: Explorer) -> None:
         if st.session_state[VIEW] in _ON_TEXT:
             return
         labels = {name: labels[name] for name in over_texts}
+    # Streamlit forgets it while another text is compared.
+    st.session_state.setdefault(_FOLD, st.session_state.get(_OPEN, False))
+    fold = st.expander(" · ".join(labels.values()), key=_FOLD, on_change="rerun")
+    st.session_state[_OPEN] = fold.open
+    if fold.open:
+        with fold:
+            name = _choose_view(explorer, labels)
+            if name in over_texts:
+                over_texts[name].draw(explorer, head)
+            elif compared is not None:
+                _ON_TEXT[name][1](explorer, compared, head, groups)
+    else:
+        address.put("view", "")
+    with st.container(horizontal=True, gap="medium"):
+        link("budget", f"Keep or remove {unit}s on the board →")
+        link("budget", f"{explorer.card.words.own_text}, with fewer {unit}s →", panel="text")
+
+
+def _choose_view(explorer: Explorer, labels: Mapping[str, str]) -> str:
+    """Draw the choice of a view and of a head, and return the name of the view."""
     with st.container(horizontal=True, vertical_alignment="center", key="similarity-more"):
         name = st.segmented_control(
             "More",
@@ -286,23 +277,39 @@ def draw(explorer: Explorer) -> None:
             persist_state="session",
             label_visibility="collapsed",
         )
-        with st.container(width=260):
-            draw_head_box(mask, unit)
+        st.selectbox(
+            "Head",
+            range(explorer.mask.keep.size),
+            # A name that changed with the mask would no longer be found when a run is interrupted.
+            format_func=lambda head: head_name(head, explorer.mask.heads, explorer.card.unit),
+            key=CHOSEN_HEAD,
+            persist_state="session",
+            label_visibility="collapsed",
+            width=260,
+        )
     address.put("view", str(name))
-    if name in over_texts:
-        over_texts[str(name)].draw(explorer, head)
-    elif compared is not None and graph is not None and name == "distances":
-        _draw_distances(explorer, compared, graph)
-    elif compared is not None:
-        _draw_nearest(explorer, compared, head)
-    with st.container(horizontal=True, gap="medium"):
-        link("budget", f"Keep or remove {unit}s on the board →")
-        link("budget", f"{explorer.card.words.own_text}, with fewer {unit}s →", panel="text")
+    return str(name)
+
+
+def _draw_map(explorer: Explorer, compared: ComparedHeads, head: int) -> Ints:
+    """Draw the map, and return the group of each head."""
+    distances = compared.distances
+    graph = cache_with(compared, "graph", lambda: head_graph(distances, threshold=suggest_threshold(distances)))
+    steps = cache_with(compared, "steps", lambda: join_heads(distances, graph.communities))
+    count = st.session_state.get(GROUPS, int(graph.communities.max()) + 1)
+    count = min(count, len(graph.communities))
+    groups = cut_groups(steps, count)
+    show_map(explorer, compared, graph, steps, head, count)
+    if compared is compare_example(explorer.card):
+        st.caption("Bundled result of this example. Another text is run on this machine.")
+    network = partial(write_network, graph, groups, explorer.mask, explorer.card.unit)
+    display.download("Save as web page", network, "heads.html", "text/html", type="tertiary")
+    return groups
 
 
 def _start_head(explorer: Explorer, compared: ComparedHeads | None) -> int:
-    """Return the head that the page begins with: a kept one that rests least on the first token."""
+    """Return the head that the page begins with: the kept one that rests least on the first token."""
     if compared is None:
         return 0
     at_start = compared.attention.by_head[:, :, 0].mean(axis=1)
-    return int(np.where(explorer.mask.keep.ravel(), at_start, at_start + 1).argmin())
+    return int((at_start - explorer.mask.keep.ravel()).argmin())
