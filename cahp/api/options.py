@@ -26,7 +26,7 @@ from cahp.files import is_there
 from cahp.models import BUILTINS
 from cahp.models.cards import ModelCard
 from cahp.run.prune import Run
-from cahp.run.settings import BOUNDS, OF_DATA, OF_NUMBER, Settings, describe, flags
+from cahp.run.settings import BOUNDS, OF_DATA, OF_NUMBER, REPEATS, Mix, Settings, describe, flags
 from cahp.terminal.progress import Reporter, bars
 from cahp.values import CahpError, Fields, HeadMask, JsonObject, MaskError, Notices, OptionError, Progress, name_type
 
@@ -143,14 +143,20 @@ def _find_paths(settings: Settings, folder: Path) -> Settings:
 
     They are looked for beside the folder of the run, then in the folders above it, then here.
     """
-    found: JsonObject = {}
-    for name in ("model", "data", "recover_data", "neutral_data"):
-        path = getattr(settings, name)
-        if path in (None, *BUILTINS, *FIXED):
-            continue
+
+    def find(path: str | None) -> str | None:
+        if path is None or path in (*BUILTINS, *FIXED, REPEATS):
+            return path
         for place in (folder.parent, *folder.resolve().parents, Path()):
             if is_there(place / path, Path.exists):
-                found.setdefault(name, str(place / path))
+                return str(place / path)
+        return path
+
+    names = ("model", "data", "recover_data", "neutral_data")
+    found: JsonObject = {name: find(getattr(settings, name)) for name in names}
+    mix = Mix.parse(settings.mix)
+    if mix.sources:
+        found["mix"] = ",".join(f"{find(name)}={100 * share:g}%" for name, share in mix.shares.items())
     return replace(settings, **found)
 
 

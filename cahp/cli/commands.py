@@ -90,12 +90,26 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     PLACE,
     "mask",
     FORCE,
+    Option(
+        "latency",
+        "Also time the pruned model beside the full one, as `cahp latency` does.",
+        bool,
+        False,
+        ("--latency",),
+    ),
     example="cahp evaluate run",
 )
-def evaluate(call: Call, mask: Path | None, force: bool) -> None:
+def evaluate(call: Call, mask: Path | None, force: bool, latency: bool) -> None:
     """Evaluate a model with all heads, under a mask, and of a run also after its recovery."""
+    timed = None
+    if latency:
+        timed = call.run(cahp.latency, call.settings, mask=mask, force=force)
     document = call.run(cahp.evaluate, call.settings, mask=mask, force=force)
-    call.answer(document, printing.evaluation_lines(document))
+    lines = [*printing.evaluation_lines(document)]
+    if timed is not None:
+        document = {**document, "latency": timed}
+        lines += terminal.lines(show_latency(timed))
+    call.answer(document, lines)
 
 
 @command(

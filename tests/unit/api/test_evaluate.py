@@ -17,10 +17,10 @@ from terminal import call, refused
 import cahp
 from cahp.api.compare import CompareResult
 from cahp.api.evaluate import evaluate
-from cahp.api.options import GivenRun
+from cahp.api.options import GivenRun, find_run
 from cahp.cli.explore import view_of
 from cahp.exports.masks import MaskOrigin, mask_json
-from cahp.run.settings import Settings
+from cahp.run.settings import Mix, Settings
 from cahp.store import Store
 from cahp.values import HeadMask, MaskError
 
@@ -68,7 +68,7 @@ def test_the_paths_of_a_run_are_found_from_any_folder(
     fakes.write_data(tmp_path / "else" / "texts", validation=20)
     monkeypatch.chdir(work)
     quick = {"pool_size": 8, "projection": "pca", "latency": False, "device": "cpu", "budget": 5}
-    run = cahp.prune("model", "texts", store=store, **quick)
+    run = cahp.prune("model", "texts", store=store, mix="repeats=10%,texts=5%", **quick)
     run.save("runs/one")
     assert json.loads(Path("runs/one/run.json").read_text())["settings"]["data"] == "texts"
     expected = evaluate(run, store=store)["metrics"]["pruned"]
@@ -76,10 +76,12 @@ def test_the_paths_of_a_run_are_found_from_any_folder(
         monkeypatch.chdir(here)
         place = os.path.relpath(work / "runs" / "one")
         assert evaluate(place, store=store)["metrics"]["pruned"] == expected
-        assert {name: Path(value) for name, value in view_of(place).items() if name in ("model", "data")} == {
-            "model": work / "model",
-            "data": work / "texts",
-        }
+        view = view_of(place)
+        assert [Path(view[name]) for name in ("model", "data")] == [work / "model", work / "texts"]
+        given = find_run(place)
+        assert given is not None
+        (source,) = Mix.parse(given.settings.mix).sources
+        assert Path(source) == work / "texts"
         mask = Path(place) / "head_mask.json"
         assert cahp.latency(mask=mask, store=store, latency_time=0.05)["model"] == "model"
 

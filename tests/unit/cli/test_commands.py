@@ -47,7 +47,9 @@ def test_options_override_what_a_run_tells(folder: Path, tmp_path: Path) -> None
     other = fakes.write_data(tmp_path / "other", validation=20)
     assert call("evaluate", folder, "--data", other, "--json").document["data"]["id"] == str(other)
     np.save(tmp_path / "one.npy", np.eye(3, 4, dtype=bool))
-    kept = call("evaluate", folder, "--mask", tmp_path / "one.npy", "--quiet", "--json")
+    kept = call("evaluate", folder, "--mask", tmp_path / "one.npy", "--quiet", "--json", "--latency")
+    timed = kept.document.pop("latency")
+    assert (timed["kept"], timed["cost"]["full"] == timed["cost"]["pruned"]) == ({"heads": 3, "of": 12}, False)
     assert "none-such" in refused(call("evaluate", folder, "--model", "none-such", "--quiet"))
     assert (kept.document["kept"], kept.err) == ({"heads": 3, "of": 12}, "")
 
