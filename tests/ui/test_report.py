@@ -53,7 +53,7 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     figures = page.locator(".cahp-board .figure .value")
     expect(figures.nth(0)).to_have_text(f"{document.budget.attained} of 72")
     expect(figures.nth(1)).to_have_text(document.outcomes["pruned"]["accuracy"].text)
-    slider = page.get_by_role("slider")
+    slider = page.get_by_role("slider", name="Heads to keep")
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
     page.mouse.move(box["x"] + 9 + (box["width"] - 18) * 0.5, box["y"] + box["height"] / 2)

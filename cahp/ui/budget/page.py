@@ -397,5 +397,9 @@ def _draw(explorer: Explorer) -> None:
                 key, labels, required=True, key=key, on_change=open_tab, args=(key,), label_visibility="collapsed"
             )
     tab = panels[explorer.detail]
-    address.put(_FIELD, tab.name)
+    linked = tab.name
+    if explorer.detail == first[0]:
+        # It opens without a link.
+        linked = ""
+    address.put(_FIELD, linked)
     tab.draw(explorer)

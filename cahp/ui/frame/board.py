@@ -51,10 +51,8 @@ def find_text_maps(explorer: Explorer) -> WordMaps | None:
 
 def warm(explorer: Explorer) -> None:
     """Load the model ahead for the current texts, so that the first answer after any quick recovery comes at once."""
-    quick = (RECOVERIES[name].at_once for name in explorer.recoveries)
-    asked = (explorer.bench, tuple(filter(None, quick)))
-    if explorer.work.job(WARM, asked) is None:
-        explorer.work.start(WARM, asked)
+    if explorer.work.job(WARM, explorer.bench) is None:
+        explorer.work.start(WARM, explorer.bench)
 
 
 def measure(explorer: Explorer) -> None:

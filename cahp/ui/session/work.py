@@ -29,7 +29,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank, is_quiet
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, at_half
-from cahp.values import DataError, HeadMask, KneeNotFoundError, Progress
+from cahp.values import DataError, HeadMask, KneeNotFoundError, OptionError, Progress
 from cahp.values.head_roles import HeadRoles
 
 S = TypeVar("S")
@@ -38,6 +38,8 @@ T = TypeVar("T")
 #: Loading a model in advance waits at most so many seconds for a quiet moment, and checks so often.
 _WARM_LATEST_S = 20.0
 _WARM_CHECK_S = 0.1
+#: The recoveries that boards show at once.
+_QUICK = tuple(dict.fromkeys(row.at_once for row in RECOVERIES.values() if row.at_once))
 
 #: Seconds after which a page polls its jobs, and while a model is loaded.
 _PULSE_S = 0.6
@@ -119,8 +121,7 @@ def _run(bench: Bench, _: Progress) -> Run:
     return measure_run(bench, measures=measures())
 
 
-def _warm(asked: tuple[Bench, tuple[str, ...]], progress: Progress) -> Generator[None, None, None]:
-    bench, quick = asked
+def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
     # Importing PyTorch blocks the pages that are being drawn, such as those of a class that opens them at once.
     latest = monotonic() + _WARM_LATEST_S
     while monotonic() < latest and not (is_quiet() or is_loaded(bench.card, device=bench.settings.device)):
@@ -132,10 +133,10 @@ def _warm(asked: tuple[Bench, tuple[str, ...]], progress: Progress) -> Generator
     progress("evaluation", len(bench.full), len(bench.evaluation))
     bench.measurements.prepare(bench.evaluation)
     # The first head that a person removes is then recovered at once.
-    for name in quick:
+    for name in _QUICK:
         yield
-        # Whoever asks for a bypass is told that there are too few texts.
-        with suppress(DataError):
+        # Whoever asks for one that this model cannot have, or that needs more texts, is told.
+        with suppress(OptionError, DataError):
             bench.recoveries.prepare(name)
 
 
@@ -240,9 +241,9 @@ CHOICE = Kind(
     title="Choice of heads",
 )
 #: Load the model, and compute the full model's predictions and what a quick recovery needs, before they are needed.
-WARM: Kind[tuple[Bench, tuple[str, ...]], None] = Kind(
+WARM: Kind[Bench, None] = Kind(
     _warm,
-    lambda asked: f"warm-{asked[0].card.sha256}-{asked[0].evaluation.sha256}-{asked[0].settings.device}-{asked[1]}",
+    lambda bench: f"warm-{bench.card.sha256}-{bench.evaluation.sha256}-{bench.settings.device}",
     Rank.BACKGROUND,
     awaited=False,
     newest=True,

@@ -79,7 +79,7 @@ def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeyp
 
     quiet = [False]
     monkeypatch.setattr(work, "is_quiet", lambda: quiet[0])
-    job = mine.start(WARM, (cast(Bench, Opened()), ("quick-refit", "quick-bypass")))
+    job = mine.start(WARM, cast(Bench, Opened()))
     assert not job.wait(0.3)
     assert read == []
     quiet[0] = True
