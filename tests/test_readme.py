@@ -122,7 +122,7 @@ def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None
     assets = guide.ROOT / "assets"
     assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
     shipped = tomllib.loads((guide.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    left_out = ("pictures", "space", "quick-refits", "perplexities", "__pycache__")
+    left_out = ("pictures", "space", "quick-refits", "bypass", "perplexities", "__pycache__")
     left_out += ("bundle.py", "description.py", "guide.py", "look_up.py", "site.toml")
     parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
@@ -238,6 +238,7 @@ MEASURED = {
     "peers-finding": "compare/smollm2/peers.json",
     "gemma": "compare/gemma3-270m/*.json",
     "quick-refits": "quick-refits/*.json",
+    "bypass": "bypass/*.json",
     "premise": "premise/*.json",
     "redundancy": "premise/*.json",
     "mixes": "mix/smollm2.json",

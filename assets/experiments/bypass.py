@@ -2,8 +2,8 @@
 
 Groups are chosen by ``obs-fisher``, at each budget and seed. Each recovery of a mask is measured on the evaluation text
 of the model, on the first articles of a text that it was not fitted on, in windows of 2,048 tokens, and by its second
-reading of passages. Paired differences and their intervals are computed from the values of documents, which ``--out``
-keeps. An interrupted measurement resumes.
+reading of passages. Paired differences are computed from the values of documents, which ``--out`` keeps; with several
+seeds, their intervals are those of the means of seeds. An interrupted measurement resumes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
 from cahp.terminal.progress import bars
 from cahp.values import Estimate, Progress
+from cahp.values.statistics import half_interval
 
 #: The tokens of a window of the articles, and of all articles that are read.
 WINDOW = 2048
@@ -60,7 +61,9 @@ def sum_documents(answers: Evaluation, full: Evaluation) -> dict[str, list[float
     """Sum the KL divergence over the answers of each document, and count these."""
     divergences = answers.divergences(full)
     # Each text of a classifier is a document with one answer.
-    documents = getattr(answers, "units", np.arange(len(divergences)))
+    documents = answers.units
+    if documents is None:
+        documents = np.arange(len(divergences))
     numbers = np.unique(documents, return_inverse=True)[1]
     sums = {"kl": divergences, "answers": np.ones(len(divergences))}
     return {name: np.bincount(numbers, values).round(6).tolist() for name, values in sums.items()}
@@ -95,22 +98,27 @@ def measure_recovery(bench: Bench, articles: Texts | None, recovery: str) -> dic
 
 
 def compare(rows: Sequence[Mapping[str, Any]], recovery: str, text: str) -> Estimate:
-    """Estimate the KL divergence of an answer after a recovery minus that after the reference, paired over documents.
+    """Estimate the KL divergence of an answer after a recovery minus that after the reference, of one or several seeds.
 
-    Documents of all seeds that have both are drawn together: the models differ, and their documents are the same.
+    Of one seed its interval is a bootstrap over documents, paired; of several it is Student's over seeds, which draw
+    other texts and choose other groups.
     """
-    differences: dict[int, list[float]] = {}
-    answers: dict[int, float] = {}
-    by_arm = {(row["seed"], row["recover"]): row[f"{text}_documents"] for row in rows if row["recover"] != FULL}
-    for (seed, name), values in by_arm.items():
-        other = by_arm.get((seed, REFERENCE))
-        if name != recovery or other is None:
+    by_arm = {(row["seed"], row["recover"]): row[f"{text}_documents"] for row in rows}
+    pairs = [(by_arm[seed, name], by_arm.get((seed, REFERENCE))) for seed, name in by_arm if name == recovery]
+    changes = []
+    means = []
+    for values, other in pairs:
+        if other is None:
             continue
-        for place, pair in enumerate(zip(values["kl"], other["kl"], strict=True)):
-            differences.setdefault(place, []).append(pair[0] - pair[1])
-            answers[place] = values["answers"][place]
-    means = np.array([np.mean(differences[place]) for place in differences])
-    return estimate_ratio(means, np.array([answers[place] for place in differences]), 42, "nats")
+        change = np.subtract(values["kl"], other["kl"])
+        answers = np.array(values["answers"])
+        changes.append(estimate_ratio(change, answers, 42, "nats"))
+        means.append(change.sum() / answers.sum())
+    if len(changes) == 1:
+        return changes[0]
+    mean = float(np.mean(means))
+    half = float(half_interval(np.array(means)))
+    return Estimate(mean, (mean - half, mean + half), len(means), "nats")
 
 
 def measure_all(
