@@ -2,19 +2,21 @@
 
 In each layer some heads, those with the highest salience, take the places of as many others, those with the lowest.
 Both halves have the query, key and value weights of the divided head and half of its output weights. They attend
-identically, and removing one of them costs half of the head. Clusters, the test of the premise and salience must find
-them; a test that does not could not find the redundancy of a real model either.
+identically, and removing one of them costs half of the head. Clusters and salience must find them, and the test of the
+premise should find their interaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from _premise_pairs import removal_divergences
+from _premise_test import scale_interactions
 
 from cahp.run.bench import Bench, open_bench
+from cahp.run.prune import choose
 from cahp.run.texts import data_name
 from cahp.values import Floats, HeadMask, Ints, ModelError, OptionError, digest
 from cahp.values.statistics import called
@@ -132,14 +134,6 @@ def open_control(bench: Bench) -> tuple[Bench, Halves]:
     return control, halves
 
 
-def add_pairs(first: Ints, second: Ints, halves: Halves) -> tuple[Ints, Ints]:
-    """Return the pairs of heads with those of two halves, sorted."""
-    low = np.concatenate([first, np.minimum(halves.first, halves.second)])
-    high = np.concatenate([second, np.maximum(halves.first, halves.second)])
-    pairs = np.unique(np.stack([low, high], axis=1), axis=0)
-    return pairs[:, 0], pairs[:, 1]
-
-
 def label_halves(halves: Halves) -> Ints:
     """Return labels ``(N,)`` that only two halves of a head share."""
     labels = np.arange(halves.sources.size)
@@ -147,14 +141,31 @@ def label_halves(halves: Halves) -> Ints:
     return labels
 
 
-def find_halves(
-    bench: Bench, halves: Halves, labels: Ints, mask: HeadMask, interaction: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Tell whether the clusters ``labels (N,)``, the test of the premise, salience and the ``mask`` find the halves.
+def measure_control(bench: Bench) -> dict[str, Any]:
+    """Divide heads of the model into halves, and tell what clusters, salience and the mask make of them.
 
-    ``interaction`` compares two halves with other pairs of the same strata. By chance as many halves share a cluster as
-    other heads of a layer do (None: a layer has no others).
+    ``interactions`` are those of the halves of each divided head. By chance as many halves share a cluster as other
+    heads of a layer do (None: a layer has no others).
+
+    Raises:
+        CahpError: If heads of this model cannot be divided.
     """
+    bench, halves = open_control(bench)
+    every: tuple[int | None, Ints] = (None, np.arange(halves.sources.size))
+    low = np.minimum(halves.first, halves.second)
+    high = np.maximum(halves.first, halves.second)
+    pairs = [(int(one), np.array([other])) for one, other in zip(low, high, strict=True)]
+    alone, *joint = removal_divergences(bench, [every, *pairs])
+    costs = np.concatenate(joint).mean(axis=1)
+    interactions = scale_interactions(alone.mean(axis=1), costs, low, high)
+    selection = choose(bench)
+    clustering = bench.evidence.clustering
+    labels, _ = clustering.at(selection.k or clustering.nearest(selection.mask.count))
+    return {"interactions": interactions.tolist(), **find_halves(bench, halves, labels, selection.mask)}
+
+
+def find_halves(bench: Bench, halves: Halves, labels: Ints, mask: HeadMask) -> dict[str, Any]:
+    """Tell whether the clusters ``labels (N,)``, salience and the ``mask`` find the halves; see ``measure_control``."""
     heads = bench.card.heads
     layers = np.arange(len(labels)) // heads
     first, second = np.triu_indices(len(labels), 1)
@@ -176,7 +187,6 @@ def find_halves(
         "heads": [[called(head, heads) for head in pair] for pair in pairs],
         "in_one_cluster": int((labels[halves.first] == labels[halves.second]).sum()),
         "by_chance": by_chance,
-        "interaction": interaction,
         "salience_difference": float((np.abs(one - other) / np.maximum(np.maximum(one, other), 1e-30)).max()),
         "kept": {"neither": int((both == 0).sum()), "one": int((both == 1).sum()), "both": int((both == 2).sum())},
     }

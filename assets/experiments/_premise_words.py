@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cahp.values import Estimate
-from cahp.words import nats_digits, number, percent, span
+from _premise_power import describe_power
+
+from cahp.values import ALPHA, Estimate
+from cahp.words import capital, nats_digits, number, percent, span
 
 #: The verdicts, in words.
 VERDICTS = {
     "redundant": "heads of one cluster are more redundant than heads of different clusters",
     "less redundant": "heads of one cluster are less redundant than heads of different clusters",
     "not significant": "not significant",
+    "cannot tell": "this test cannot tell",
 }
 #: The status of the claim by verdict. Two redundant heads cover for each other: without both, a model loses more than
 #: without either added up.
-_STATUSES = {"redundant": "supported", "less redundant": "not supported", "not significant": "not significant"}
+_STATUSES = {
+    "redundant": "supported",
+    "less redundant": "not supported",
+    "not significant": "not significant",
+    "cannot tell": "cannot tell",
+}
 #: What a verdict on the premise means.
 _FINDINGS = {
     "redundant": "Heads of one cluster replace each other more than heads of different clusters do",
@@ -24,7 +32,7 @@ _FINDINGS = {
 }
 #: The rows of the table of the premise: the part and the name in its document, and what it is.
 _ROWS = (
-    ("interaction", "within", "cost of removing two heads beyond the sum of both, one cluster"),
+    ("interaction", "within", "interaction of two heads, one cluster (duplicates: 2)"),
     ("interaction", "between", "the same, different clusters, heads of the same layers with similar costs"),
     ("interaction", "difference", "difference of these two"),
     ("r2", "representative", "variance of a pruned head's output that its representative explains (R²)"),
@@ -43,9 +51,9 @@ MEASURES: Mapping[str, str] = {
 
 
 def describe_verdict(document: Mapping[str, Any]) -> str:
-    """Return the verdict in words; one that is not significant with its number of pairs."""
+    """Return the verdict in words; without a finding with its number of pairs."""
     verdict = document["verdict"]
-    if verdict != "not significant":
+    if verdict in _FINDINGS:
         return VERDICTS[verdict]
     return f"{VERDICTS[verdict]} (n = {sum(document['pairs'].values()):,} pairs)"
 
@@ -59,12 +67,6 @@ def p_value(p: float, permutations: int) -> str:
         return "p < 0.001"
     bound = "≤" if p <= 1 / (1 + permutations) else "="
     return f"p {bound} {number(p, 4)}"
-
-
-def describe_permutations(difference: Mapping[str, Any]) -> str:
-    """Return the p value of the difference between pairs in words."""
-    permutations = difference["permutations"]
-    return f"{p_value(difference['p'], permutations)} ({permutations:,} permutations of the clusters)"
 
 
 def read_estimate(fields: Mapping[str, Any]) -> Estimate:
@@ -87,69 +89,78 @@ def describe_correlation(correlation: Mapping[str, Any]) -> str:
     return f"{number(correlation['value'], 2)} ({span(low, high, 2)})"
 
 
-def describe_control(document: Mapping[str, Any]) -> str:
-    """Describe what a test with divided heads found, in sentences with the n of each number.
-
-    The word follows from the verdict of the test of the premise, not from a test of the pairs that are known.
-    """
-    control = document["control"]
-    premise = document["interaction"]["difference"]
-    verdict = f"finds them ({_describe_difference(premise)})"
-    if document["verdict"] != "redundant":
-        verdict = (
-            f"misses them ({_describe_difference(premise)}): its power is low, so “not significant” does not speak "
-            "against the premise"
+def conclude(measures: Mapping[str, Any]) -> str:
+    """Name the measure with the highest rank correlation for one head and for two, beside the distance of CAHP."""
+    sentences = []
+    for kind, removed, counted in (("alone", "one head", "heads"), ("pairs", "two heads", "pairs")):
+        by_measure = {name: measure[kind] for name, measure in measures.items()}
+        best = max(by_measure, key=lambda name: by_measure[name]["value"])
+        own = by_measure["distance"]
+        sentences.append(
+            f"The cost of removing {removed} follows {MEASURES[best]} most: rank correlation "
+            f"{describe_correlation(by_measure[best])}, n = {own['n']:,} {counted}."
         )
-    divided = control["divided"]
+        if best != "distance":
+            verdict = f"; the two intervals overlap (n = {own['n']:,})"
+            if by_measure[best]["ci95"][0] > own["ci95"][1]:
+                verdict = ""
+            sentences.append(f"It follows the distance of CAHP less: {describe_correlation(own)}{verdict}.")
+    return " ".join(sentences)
+
+
+def describe_control(document: Mapping[str, Any]) -> str:
+    """Describe the control of a test, in which heads were divided into halves."""
+    control = document["control"]
     by_chance = ""
     if control["by_chance"] is not None:
         by_chance = f", by chance {number(control['by_chance'])}"
-    pairs = control["interaction"]
+    interactions = control["interactions"]
+    mean = sum(interactions) / len(interactions)
     kept = control["kept"]
     return (
-        f"Positive control, {document['model']}: the clusters find the halves ({control['in_one_cluster']} of "
-        f"{divided}{by_chance}). The test of the premise {verdict}. A test of these pairs alone, which only a control "
-        f"knows: removing both halves costs {number(pairs['within']['value'], 4)} nats beyond the sum of both, "
-        f"removing two other heads of the same layers and of similar cost {number(pairs['between']['value'], 4)} "
-        f"({_describe_difference(pairs['difference'])}, n = {pairs['within']['n']:,} and {pairs['between']['n']:,} "
-        f"pairs). The salience of two halves differs by at most {percent(control['salience_difference'])}. The mask "
-        f"keeps one half of {kept['one']} heads, both of {kept['both']}, none of {kept['neither']}."
+        f"Positive control, {document['model']} with {control['divided']} divided heads: the clusters find the halves "
+        f"({control['in_one_cluster']} of {control['divided']}{by_chance}). Two halves interact by {number(mean, 2)} "
+        f"on average ({number(min(interactions), 2)} to {number(max(interactions), 2)}). The salience of two halves "
+        f"differs by at most {percent(control['salience_difference'])}. The mask keeps one half of {kept['one']} "
+        f"heads, both of {kept['both']}, none of {kept['neither']}."
     )
 
 
-def _describe_difference(difference: Mapping[str, Any]) -> str:
+def describe_test(document: Mapping[str, Any]) -> str:
+    """Describe the difference with its interval and p value, and what follows from both, in sentences."""
+    difference = document["interaction"]["difference"]
     low, high = difference["ci95"]
-    p = p_value(difference["p"], difference["permutations"])
-    return f"difference {number(difference['value'], 4)} nats, {span(low, high, 4)}, {p}"
+    verdict = document["verdict"]
+    found = "no significant difference"
+    if verdict in _FINDINGS:
+        found = f"pairs of one cluster interact {'more' if verdict == 'redundant' else 'less'}"
+    sentence = (
+        f"{capital(found)}: {number(difference['value'], 3)} [{number(low, 3)}, {number(high, 3)}], "
+        f"{p_value(difference['p'], difference['permutations'])} by permutation of the clusters."
+    )
+    if verdict not in _FINDINGS and difference["p"] <= ALPHA:
+        sentence += " The interval over heads and texts contains zero, so p alone is no finding."
+    if verdict == "cannot tell":
+        sentence += " This test cannot tell."
+    return f"{sentence} {describe_power(document['power'])}"
 
 
-def show(document: Mapping[str, Any], control: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return what Compare shows of a test: a status, and blocks.
-
-    ``control`` is the document of a test with divided heads (None: there is none).
-    """
+def show(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Compare shows of a test: a status, and blocks."""
     finding = f"Heads of one cluster replace each other more than others do: {describe_verdict(document)}"
     rows = []
     for part, name, words in _ROWS:
         if name in document[part]:
             estimate = read_estimate(document[part][name])
-            noun, unit = ("pairs", " nats") if part == "interaction" else ("heads", "")
-            mean = f"{estimate.text}{unit} ({estimate.span or 'no interval'})"
-            rows.append([words, mean, f"{estimate.n:,} {noun}"])
-    difference = document["interaction"]["difference"]
+            noun = "pairs" if part == "interaction" else "heads"
+            rows.append([words, f"{estimate.text} ({estimate.span or 'no interval'})", f"{estimate.n:,} {noun}"])
     texts = [
-        f"Removing one head costs {nats_of_one_head(document)} nats. The difference has "
-        f"{describe_permutations(difference)}. Measured on {document['texts']:,} {document['unit']} of "
-        f"{document['data']}."
+        f"Removing one head costs {nats_of_one_head(document)} nats with its mean output in its place. Measured on "
+        f"{document['texts']:,} {document['unit']} of {document['data']}.",
+        describe_test(document),
     ]
-    if document["verdict"] == "not significant" and difference["p"] <= 0.05:
-        less_or_more = "more" if difference["value"] > 0 else "less"
-        texts.append(
-            f"By permutation alone, pairs of one cluster interact {less_or_more}. The interval over heads and texts "
-            "reaches zero, so there is no verdict."
-        )
-    if control is not None:
-        texts.append(describe_control(control))
+    if document["control"] is not None:
+        texts.append(describe_control(document))
     measures = [
         [MEASURES[name], *(describe_correlation(by_kind[kind]) for kind in ("alone", "pairs"))]
         for name, by_kind in document["measures"].items()

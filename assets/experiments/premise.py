@@ -1,15 +1,16 @@
 """Test whether heads of one cluster are redundant, by removing pairs of heads.
 
-    cahp experiment premise --model minilm-bbc --pairs 200
+    cahp experiment premise --model minilm-bbc
 
 CAHP keeps one head of each cluster, on the premise that its other heads are redundant. Heads are redundant if each
-covers for the other, so that removing both costs more than the sum of removing each alone. The interaction of a pair is
-``KL(-A-B) - KL(-A) - KL(-B)``, with the KL divergence from the full model in nats per text. It is positive for
-redundant heads, zero for heads whose costs add up, and negative where one removal makes up for the other. Small
-divergences grow with the square of a change, so two copies cost four times as much as one, and any two heads that push
-the same way interact positively. Only the comparison tests the premise: pairs within clusters against pairs between
-clusters, of heads of the same layers with similar costs. Second, a pruned head is redundant if its representative's
-output predicts its output (R²). Heads that share keys and values are one unit.
+covers for the other, so that removing both costs more than the sum of removing each alone. A removed head is replaced
+by its mean output, and costs the KL divergence from the full model. The interaction of a pair is ``KL(-A-B) - KL(-A) -
+KL(-B)``, divided by ``sqrt(KL(-A) KL(-B))``. It is positive for redundant heads, zero for heads whose costs add up, and
+negative where one removal makes up for the other. Small divergences grow with the square of a change, so two copies
+cost four times as much as one and interact by 2, and any two heads that push the same way interact positively. Only the
+comparison tests the premise: pairs within clusters against pairs between clusters, of heads of the same layers with
+similar costs. Duplicates that are planted among the pairs tell what the test could find. Second, a pruned head is
+redundant if its representative's output predicts its output (R²). Heads that share keys and values are one unit.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _premise_control import find_halves, label_halves, open_control
+from _premise_control import measure_control
 from _premise_heads import (
     check_refit,
     collect_contexts,
@@ -34,12 +35,12 @@ from _premise_heads import (
     measure_mean_ablation,
     measure_refitted,
 )
-from _premise_pairs import STAGE, choose_texts, remove_pairs
+from _premise_pairs import STAGE, choose_texts, removal_divergences, remove_pairs
+from _premise_power import HALVES, conclude_difference, measure_power
 from _premise_words import (
-    MEASURES,
+    conclude,
     describe_control,
-    describe_correlation,
-    describe_permutations,
+    describe_test,
     describe_verdict,
     nats_of_one_head,
     read_estimate,
@@ -77,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Test the premise, print the result, and write it as JSON."""
     parser = argparse.ArgumentParser(prog="cahp experiment premise", description=__doc__.splitlines()[0])
     add_settings(parser, SETTINGS, eval_limit=100, eval_tokens=2048)
-    parser.add_argument("--pairs", type=int, help="pairs to remove (default: all within clusters, and as many between)")
-    parser.add_argument("--control", action="store_true", help="divide heads into halves first, which must be found")
+    parser.add_argument("--pairs", type=int, help="pairs to remove (default: all, or 300 of a language model)")
+    parser.add_argument("--control", action="store_true", help="also divide heads into halves, which must be found")
     parser.add_argument("--refit", action="store_true", help="also compare measures with the cost after a refit (slow)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--out", type=Path, help="JSON file to write, with the values of all pairs")
@@ -89,10 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench = open_bench(settings, store=Store(), progress=progress)
         document = measure(bench, pairs=options.pairs, control=options.control, refit=options.refit)
     document["made"] = {"machine": machine(), "date": date.today().isoformat()}
-    divided = None
-    if options.control:
-        divided = document
-    document["shown"] = show(document, divided)
+    document["shown"] = show(document)
     if output is not None:
         output.write({options.out.name: json_text(document).encode()})
     print_result(document, describe(document), as_json=options.json)
@@ -102,29 +100,43 @@ def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, re
     """Test the premise on the clusters of a run and its evaluation texts; return a document of schema ``SCHEMA``.
 
     ``pairs`` of heads are removed, see ``draw_pairs``. Each removal is stored, so an interrupted test resumes. With
-    ``control``, heads of the model are divided into halves first, which the test must find. With ``refit``, the
-    measures of redundancy are also compared with the cost after a refit.
+    ``control``, heads of the model are also divided into halves, which clusters must find. With ``refit``, the measures
+    of redundancy are also compared with the cost after a refit.
 
     Raises:
         OptionError: If there is only one text or cluster, or no cluster with two heads.
         ModelError: If heads of this model cannot be divided.
     """
-    halves = None
     if refit:
         check_refit(bench)
     if len(choose_texts(bench)) < 2:
         raise OptionError("redundancy cannot be tested on one text; raise --eval-limit (or --eval-tokens)")
-    if control:
-        bench, halves = open_control(bench)
     texts = choose_texts(bench)
     seed = bench.settings.seed
     selection = choose(bench)
     clustering = bench.evidence.clustering
     labels, medoids = clustering.at(selection.k or clustering.nearest(selection.mask.count))
-    removed = remove_pairs(bench, labels, pairs, halves)
+    removed = remove_pairs(bench, labels, pairs)
     costs = removed.alone.mean(axis=1)
     joint = removed.joint.mean(axis=1)
     interaction = removed.compare(labels, seed=seed)
+    divided = None
+    halves = np.array([HALVES])
+    if control:
+        divided = measure_control(bench)
+        halves = np.array(divided["interactions"])
+    power = measure_power(
+        removed.interactions,
+        removed.first,
+        removed.second,
+        labels,
+        removed.strata,
+        heads=bench.card.heads,
+        halves=halves,
+        interval=interaction["difference"]["ci95"],
+        seed=seed,
+    )
+    (zero,) = removal_divergences(bench, [(None, np.arange(len(labels)))], zero=True)
     kept = representatives(labels, medoids, Ranking.of(bench.evidence.salience), bench.settings.representative)
     representative = np.arange(len(labels))
     for head in kept:
@@ -147,15 +159,16 @@ def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, re
         "clusters": len(np.unique(labels)),
         "pairs": {name: interaction[name]["n"] for name in ("within", "between")},
         "alone": asdict(estimate_mean(costs, seed)),
+        "zero": asdict(estimate_mean(zero.mean(axis=1), seed)),
         "interaction": interaction,
         "r2": compare_predictors(r2, representative, layers, seed=seed),
         "measures": correlate(measures, costs, joint, removed.first, removed.second, seed=seed),
-        "verdict": conclude_difference(interaction["difference"]),
+        "power": power,
+        "control": divided,
+        "verdict": conclude_difference(interaction["difference"], power),
     }
     of_heads: dict[str, NDArray[Any]] = {"cluster": labels, "stratum": removed.strata, "kl": round_values(costs)}
-    if halves is not None:
-        tested = removed.compare(label_halves(halves), seed=seed)
-        document["control"] = find_halves(bench, halves, labels, selection.mask, tested)
+    of_heads["kl_zero"] = round_values(zero.mean(axis=1))
     if refit:
         predictors = {name: round_values(by_head) for name, (by_head, _) in measures.items()}
         predictors["mean"] = round_values(measure_mean_ablation(bench))
@@ -213,16 +226,6 @@ def explained_shares(outputs: Floats, learned: Bools, *, progress: Progress = si
     return r2
 
 
-def conclude_difference(difference: Mapping[str, Any]) -> str:
-    """Return the verdict on a difference: significant if p is at most 0.05 and the interval excludes 0."""
-    low, high = difference["ci95"]
-    if difference["p"] <= 0.05 and low > 0:
-        return "redundant"
-    if difference["p"] <= 0.05 and high < 0:
-        return "less redundant"
-    return "not significant"
-
-
 def round_values(values: Floats) -> Floats:
     """Round values to a few significant digits."""
     return np.array([float(f"{value:.{_DIGITS}g}") for value in values])
@@ -248,7 +251,6 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
         estimate = read_estimate(document[part][name])
         return f"{estimate.text} ({estimate.span or 'no interval'})"
 
-    difference = document["interaction"]["difference"]
     pairs = document["pairs"]
     each = "token"
     if document["unit"] == "texts":
@@ -261,38 +263,19 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
     known = {name: words for name, words in predictors.items() if name in document["r2"]}
     explained = ", ".join(f"{describe_part('r2', name)} from {words}" for name, words in known.items())
     sentences = [
-        f"Removing one head costs {nats_of_one_head(document)} nats per {each} on average. Removing two "
-        f"heads of one cluster costs {describe_part('interaction', 'within')} beyond the sum of both, two heads of "
-        f"different clusters {describe_part('interaction', 'between')}: n = {pairs['within']:,} and "
+        f"Removing one head costs {nats_of_one_head(document)} nats per {each} on average. Two heads of one cluster "
+        f"interact by {describe_part('interaction', 'within')}, two heads of different clusters by "
+        f"{describe_part('interaction', 'between')} (duplicates by 2): n = {pairs['within']:,} and "
         f"{pairs['between']:,} pairs.",
-        f"Their difference is {describe_part('interaction', 'difference')}; {describe_permutations(difference)}.",
+        describe_test(document),
         f"R² of a pruned head's output on held-out texts: {explained}; n = {document['r2']['random']['n']:,} heads.",
         conclude(document["measures"]),
     ]
     if "refitted" in document:
         sentences.append(describe_predictors(document["refitted"]))
-    if "control" in document:
+    if document["control"] is not None:
         sentences.append(describe_control(document))
     return tuple(sentences)
-
-
-def conclude(measures: Mapping[str, Any]) -> str:
-    """Name the measure with the highest rank correlation for one head and for two, beside the distance of CAHP."""
-    sentences = []
-    for kind, removed, counted in (("alone", "one head", "heads"), ("pairs", "two heads", "pairs")):
-        by_measure = {name: measure[kind] for name, measure in measures.items()}
-        best = max(by_measure, key=lambda name: by_measure[name]["value"])
-        own = by_measure["distance"]
-        sentences.append(
-            f"The cost of removing {removed} follows {MEASURES[best]} most: rank correlation "
-            f"{describe_correlation(by_measure[best])}, n = {own['n']:,} {counted}."
-        )
-        if best != "distance":
-            verdict = f"; the two intervals overlap (n = {own['n']:,})"
-            if by_measure[best]["ci95"][0] > own["ci95"][1]:
-                verdict = ""
-            sentences.append(f"It follows the distance of CAHP less: {describe_correlation(own)}{verdict}.")
-    return " ".join(sentences)
 
 
 if __name__ == "__main__":

@@ -120,12 +120,17 @@ def divide(model: HeadModel) -> list[HeadModel | None]:
 
 
 def calls_without(
-    model: HeadModel, tails: Sequence[HeadModel | None], batch: Batch, gates: Tensor, heads: Ints
+    model: HeadModel,
+    tails: Sequence[HeadModel | None],
+    batch: Batch,
+    gates: Tensor,
+    heads: Ints,
+    fill: Sequence[Tensor] | None = None,
 ) -> Iterator[tuple[int, HeadModel, JsonObject]]:
     """Yield for each of ``heads`` (ascending flat indices) the model and the options that run a batch without it.
 
-    The other heads have the ``gates``. ``tails`` are those of ``divide``. The layers below are the same for all heads
-    of a layer, so they run once.
+    The other heads have the ``gates``, and ``fill`` takes the place of removed ones (None: zeros). ``tails`` are those
+    of ``divide``. The layers below are the same for all heads of a layer, so they run once.
     """
     state = None
     if tails[0] is not None:
@@ -133,11 +138,11 @@ def calls_without(
     for head in heads.tolist():
         layer = head // model.heads
         while state is not None and state.layer < layer:
-            state = model.step(state, gates=gates)
+            state = model.step(state, gates=gates, fill=fill)
         without = gates.clone()
         without[layer, head % model.heads] = 0.0
         rest = tails[layer]
         if rest is None or state is None:
-            yield head, model, {"gates": without}
+            yield head, model, {"gates": without, "fill": fill}
         else:
-            yield head, rest, {"gates": without, "start": state.hidden}
+            yield head, rest, {"gates": without, "fill": fill, "start": state.hidden}

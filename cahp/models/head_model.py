@@ -479,14 +479,21 @@ class HeadModel:
         assert hidden is not None
         return LayerState(0, hidden, real, tuple(others))
 
-    def step(self, state: LayerState, *, gates: Tensor | None = None, tap: Tap | None = None) -> LayerState:
-        """Run a layer with heads, and the following ones without heads."""
+    def step(
+        self,
+        state: LayerState,
+        *,
+        gates: Tensor | None = None,
+        fill: Sequence[Tensor] | None = None,
+        tap: Tap | None = None,
+    ) -> LayerState:
+        """Run a layer with heads, and the following ones without heads; the options are those of ``logits``."""
         stack = self.stack
         places = self._places
         first, stop = [*places, len(stack)][state.layer : state.layer + 2]
         hidden = state.hidden
         read_words(state.real)
-        with calling(ForwardCall(gates=gates, tap=tap)):
+        with calling(ForwardCall(gates, fill, tap=tap)):
             for place in range(first, stop):
                 args, kwargs = state.arguments[min(place - places[0], len(state.arguments) - 1)]
                 out = stack[place](hidden, *args, **kwargs)

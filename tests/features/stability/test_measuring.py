@@ -5,15 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cahp.features.stability import measuring as module
-from cahp.features.stability.measuring import (
-    STABILITY,
-    Stability,
-    StabilityOptions,
-    measure_stability,
-    shards_of,
-    state_verdict,
-)
+from cahp.features.stability import measuring
 from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench
 from cahp.run.measures import MaskSubject
@@ -25,10 +17,10 @@ from cahp.values import HeadMask, SpaceError
 from cahp.values.statistics import Clustering, Signatures
 
 
-def resampled(*kept: list[int], heads: int = 4, knees: list[int] | None = None) -> Stability:
+def resampled(*kept: list[int], heads: int = 4, knees: list[int] | None = None) -> measuring.Stability:
     """Choices of one layer of heads that keep the given ones."""
     knees = knees or [2] * len(kept)
-    return Stability("seed", 1, heads, tuple(range(len(kept))), tuple(knees), tuple(map(tuple, kept)))
+    return measuring.Stability("seed", 1, heads, tuple(range(len(kept))), tuple(knees), tuple(map(tuple, kept)))
 
 
 def some_signatures(seed: int = 0, examples: int = 20) -> Signatures:
@@ -69,8 +61,8 @@ def bench() -> Any:
     )
 
 
-def repeat(bench: Any, vary: Any, choices: int = 3, keep: int = 0) -> Stability:
-    return measure_stability(bench, StabilityOptions(vary, choices, keep))
+def repeat(bench: Any, vary: Any, choices: int = 3, keep: int = 0) -> measuring.Stability:
+    return measuring.measure_stability(bench, measuring.StabilityOptions(vary, choices, keep))
 
 
 def test_frequency_and_overlap_are_those_of_all_pairs_of_choices() -> None:
@@ -84,7 +76,7 @@ def test_frequency_and_overlap_are_those_of_all_pairs_of_choices() -> None:
     result = resampled([0, 1], [], [0, 1], knees=[2, 0, 2])
     assert result.frequency.tolist() == [[1, 1, 0, 0]]
     assert (result.overlap.value, len(result.masks)) == (1, 2)
-    (line,) = STABILITY.show(resampled([0], []), MaskSubject(HeadMask.full(1, 4)))
+    (line,) = measuring.STABILITY.show(resampled([0], []), MaskSubject(HeadMask.full(1, 4)))
     assert "fewer than two choices" in line.text
     # Its interval is the jackknife's over choices.
     # Pairs share 1/3, 1/3 and 1 of their heads; without a choice 1, 1/3 or 1/3 is left.
@@ -104,7 +96,7 @@ def test_frequency_and_overlap_are_those_of_all_pairs_of_choices() -> None:
     ],
 )
 def test_the_verdict_is_in_plain_words(other: list[int], words: str) -> None:
-    assert state_verdict(resampled([0, 1, 2, 3], other, heads=72)).startswith(words)
+    assert measuring.state_verdict(resampled([0, 1, 2, 3], other, heads=72)).startswith(words)
 
 
 def test_choices_over_seeds_begin_with_the_runs_own_and_keep_as_many_heads(bench: Any) -> None:
@@ -124,7 +116,7 @@ def test_other_samples_are_different_halves_of_the_texts(bench: Any) -> None:
     result = repeat(bench, "sample", 4)
     assert result.values == (1, 2, 3, 4)
     assert result.overlap.value < 1
-    assert bench.said[-1] == (module.STAGE, 3, 4)
+    assert bench.said[-1] == (measuring.STAGE, 3, 4)
     assert [done for _, done, _ in bench.said] == sorted(done for _, done, _ in bench.said)
     # Too few texts are refused.
     bench.evidence.texts = bench.evidence.texts.take(range(12))
@@ -135,15 +127,15 @@ def test_other_samples_are_different_halves_of_the_texts(bench: Any) -> None:
 def test_parts_that_do_not_fit_into_memory_are_refused(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Twelve heads, three classes and a pool of 4 x 4, in two statistics of eight bytes.
     part = 12 * 3 * 16 * 16
-    monkeypatch.setattr(module, "_MEMORY", 4 * part)
+    monkeypatch.setattr(measuring, "_MEMORY", 4 * part)
     assert len(repeat(bench, "sample").kept) == 3
-    monkeypatch.setattr(module, "_MEMORY", 4 * part - 1)
+    monkeypatch.setattr(measuring, "_MEMORY", 4 * part - 1)
     with pytest.raises(SpaceError, match="smaller pool size"):
         repeat(bench, "sample")
 
 
 def test_windows_of_one_document_are_in_one_part(window_bench: Bench) -> None:
     documents = np.array([np.bincount(window.units).argmax() for window in window_bench.calibration.windows])
-    parts = shards_of(window_bench.calibration, 5, seed=1)
+    parts = measuring.shards_of(window_bench.calibration, 5, seed=1)
     assert all(len(np.unique(parts[documents == one])) == 1 for one in documents)
     assert len(np.unique(parts)) == 5

@@ -12,26 +12,9 @@ from comparisons import KEPT, MORE, cell, document, failed, file, made, told, va
 from numpy.typing import NDArray
 from scipy import stats
 
-from cahp.comparison import Comparison, SplitResults, summarise
-from cahp.comparison.claims import (
-    CRITICAL,
-    assess_claims,
-    assess_compression,
-    assess_critical_heads,
-    compare_shares,
-    kept_shares,
-    middle_third,
-)
+from cahp.comparison import Comparison, SplitResults, claims, statistics, summarise
 from cahp.comparison.document import ComparisonDocument
 from cahp.comparison.sentences import describe_p, describe_result, headline
-from cahp.comparison.statistics import (
-    Verdict,
-    choose_endpoint,
-    choose_recovery,
-    correct_family,
-    crossed_mean,
-    trapezoid_weights,
-)
 from cahp.comparison.summary import Primary
 from cahp.values import holm_correction
 from cahp.values.statistics import expected_jaccard
@@ -51,7 +34,7 @@ def test_holm_s_correction_is_the_textbook_s() -> None:
 def test_the_error_of_a_mean_is_that_of_its_variance_components() -> None:
     # Seeds (rows) have means 1 and 4, texts 1.5, 2 and 4; the mean is 2.5.
     values = np.array([[0.0, 1.0, 2.0], [3.0, 3.0, 6.0]])
-    found = crossed_mean(values)
+    found = statistics.crossed_mean(values)
     # Mean squares: seeds 3 * (1.5^2 + 1.5^2) / 1, texts 2 * (1 + 0.25 + 2.25) / 2, rest 0.5 * 4 * 0.25 / 2.
     of_seeds, of_texts, rest = 13.5, 3.5, 0.5
     error = np.sqrt((of_seeds + of_texts - rest) / 6)
@@ -61,14 +44,14 @@ def test_the_error_of_a_mean_is_that_of_its_variance_components() -> None:
     assert found.p == pytest.approx(2 * stats.t.sf(2.5 / error, 1))
     # With one seed it is the t test over texts.
     values = np.random.default_rng(0).normal(0.1, 1.0, (1, 40))
-    found, theirs = crossed_mean(values), stats.ttest_1samp(values[0], 0.0)
+    found, theirs = statistics.crossed_mean(values), stats.ttest_1samp(values[0], 0.0)
     assert (found.p, found.df) == pytest.approx((theirs.pvalue, 39))
     assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval()))
     # Three masks that agree have the degrees of freedom of three seeds.
     random = np.random.default_rng(3)
     of_texts = random.normal(1.0, 1.0, 1000)
     values = of_texts + random.normal(0, 0.1, (3, 1000))
-    found = crossed_mean(values)
+    found = statistics.crossed_mean(values)
     # The mean square of seeds is less than that of the rest, so their component is 0: texts alone decide the error.
     assert 1000 * np.var(values.mean(axis=1), ddof=1) < 0.1**2
     assert stats.ttest_1samp(values.mean(axis=0), 0.0).pvalue < 1e-100
@@ -77,7 +60,7 @@ def test_the_error_of_a_mean_is_that_of_its_variance_components() -> None:
     by_seed = stats.ttest_1samp(values.mean(axis=1), 0.0).confidence_interval()
     assert found.low < by_seed.low < by_seed.high < found.high
     # Texts are the smaller sample where there are fewer of them.
-    assert crossed_mean(values.T[:20, :3]).df == 2
+    assert statistics.crossed_mean(values.T[:20, :3]).df == 2
 
 
 @pytest.mark.parametrize(("seeds", "spread", "most"), [(5, 10.0, 0.965), (3, 10.0, 0.965), (5, 0.1, 1.0)])
@@ -86,7 +69,7 @@ def test_intervals_cover_the_mean_in_at_least_93_of_100_simulations(seeds: int, 
     covered = 0
     for _ in range(simulations):
         of_texts, of_seeds = random.normal(0, 5.0, texts), random.normal(0, spread, (seeds, 1))
-        found = crossed_mean(of_texts + of_seeds + random.normal(0, 3.0, (seeds, texts)))
+        found = statistics.crossed_mean(of_texts + of_seeds + random.normal(0, 3.0, (seeds, texts)))
         covered += found.low <= 0 <= found.high
     # The standard error of a share of 1,500 is 0.006. Where texts vary most, intervals are wider than they need be.
     assert 0.93 < covered / simulations <= most
@@ -148,7 +131,7 @@ def test_every_interval_and_p_value_follows_from_the_files(tmp_path: Path) -> No
 
 def test_areas_weigh_budgets_by_their_distance_and_masks_of_a_seed_are_averaged() -> None:
     # Lines through 10, 20 and 50: (10 * (a + b) / 2 + 30 * (b + c) / 2) / 40.
-    assert trapezoid_weights([10, 20, 50]) == pytest.approx([5 / 40, 20 / 40, 15 / 40])
+    assert statistics.trapezoid_weights([10, 20, 50]) == pytest.approx([5 / 40, 20 / 40, 15 / 40])
     none, every = np.zeros(50, dtype=np.bool_), np.ones(50, dtype=np.bool_)
     cells = [cell("complementary", 0, KEPT["complementary"], none), cell("random", 1, KEPT["random"], none)]
     cells += [cell("random", 2, KEPT["random"], every, draw=1), cell("random", 3, KEPT["random"], every, draw=2)]
@@ -194,7 +177,7 @@ def test_intervals_are_corrected_and_one_without_0_decides_and_never_stands_besi
     tests = [replace(one, pp=3.0, ci95=(3 - 2.776, 3 + 2.776), p=0.0399, df=4.0)]
     tests.append(replace(one, method="gradient", pp=-2.0, ci95=(-2 - 1.388, -2 + 1.388), p=0.0161, df=4.0))
     once = replace(one, method="attattr", seeds=1)
-    first, second, third = correct_family([*tests, once])
+    first, second, third = statistics.correct_family([*tests, once])
     assert (first.p_holm, second.p_holm) == pytest.approx((0.0399, 0.0322))
     assert first.simultaneous == pytest.approx((3 - 3.495, 3 + 3.495), abs=2e-3)
     assert second.simultaneous == pytest.approx((-2 - 1.748, -2 + 1.748), abs=2e-3)
@@ -204,7 +187,8 @@ def test_intervals_are_corrected_and_one_without_0_decides_and_never_stands_besi
     assert describe_result(first) == "not significant (n = 100, 2 seeds; 80 % power from 4.4 points)"
     assert (third.p, third.p_holm, third.simultaneous, third.tie) == (None, None, None, True)
     # Among five methods neither interval is without 0.
-    many = correct_family([*tests, *(replace(one, method=f"m{n}", ci95=(-2.0, 4.0), p=0.9, df=4.0) for n in range(3))])
+    others = [replace(one, method=f"m{n}", ci95=(-2.0, 4.0), p=0.9, df=4.0) for n in range(3)]
+    many = statistics.correct_family([*tests, *others])
     assert all(test.simultaneous is not None and test.simultaneous[0] < 0 < test.simultaneous[1] for test in many[:2])
     assert [test.better for test in many] == [None] * 5
 
@@ -241,8 +225,8 @@ def test_the_primary_test_is_the_divergence_after_the_refit_over_few_heads_corre
 def test_a_rule_names_the_primary_test_without_a_result(
     outcomes: tuple[str, ...], recoveries: tuple[str, ...], budgets: tuple[int, ...], endpoint: tuple[object, ...]
 ) -> None:
-    outcome, small = choose_endpoint(outcomes, budgets, 72)
-    assert (outcome, choose_recovery(recoveries), small) == endpoint
+    outcome, small = statistics.choose_endpoint(outcomes, budgets, 72)
+    assert (outcome, statistics.choose_recovery(recoveries), small) == endpoint
 
 
 def test_the_margin_in_nats_is_a_tenth_of_the_divergence_of_the_reference() -> None:
@@ -331,7 +315,7 @@ def measured(*, other: dict[str, list[int]]) -> Comparison:
 
 
 def test_a_method_keeps_the_share_of_criticality_that_its_heads_have() -> None:
-    shares = kept_shares(measured(other=OTHER).document, 3)
+    shares = claims.kept_shares(measured(other=OTHER).document, 3)
     # 3 + 0 + 6 of 16 in the middle third, which is both layers.
     assert shares["complementary"].tolist() == pytest.approx([9 / 16, 9 / 16])
     assert shares["random"].tolist() == pytest.approx([5 / 16, 6 / 16])
@@ -339,20 +323,20 @@ def test_a_method_keeps_the_share_of_criticality_that_its_heads_have() -> None:
 
 @pytest.mark.parametrize(("layers", "middle"), [(1, [0]), (2, [0, 1]), (3, [1]), (6, [2, 3]), (12, [4, 5, 6, 7])])
 def test_the_middle_third_lies_in_the_middle(layers: int, middle: list[int]) -> None:
-    assert list(range(layers))[middle_third(layers)] == middle
+    assert list(range(layers))[claims.middle_third(layers)] == middle
 
 
 def test_a_lead_is_supported_only_where_its_interval_excludes_0() -> None:
     unclear, clear = (measured(other=other).results for other in (OTHER, KEPT["random"]))
-    assert assess_critical_heads(unclear, 3).status == "not significant against random selection"
-    finding = assess_critical_heads(clear, 3)
+    assert claims.assess_critical_heads(unclear, 3).status == "not significant against random selection"
+    finding = claims.assess_critical_heads(clear, 3)
     assert finding.status == "supported"
     assert (
         "CAHP keeps 56.2 % and random selection 31.2 % (+25.0 points, 25.0 to 25.0, p < 0.001, n = 2 seeds)"
         in finding.words
     )
     assert "n = 8 texts" in finding.words
-    without = assess_critical_heads(replace(clear, summary=replace(clear.summary, against="random")), 3)
+    without = claims.assess_critical_heads(replace(clear, summary=replace(clear.summary, against="random")), 3)
     assert without.status == "no verdict"
 
 
@@ -373,7 +357,7 @@ def test_critical_heads_are_compared_with_random_selection_and_with_every_other_
         for seed, mask in enumerate(masks)
     ]
     shown = replace(document(cells, seeds=(1, 2)), criticality=CRITICALITY)
-    finding = assess_critical_heads(Comparison(shown, {"eval": told([right] * 13)}).results, 3)
+    finding = claims.assess_critical_heads(Comparison(shown, {"eval": told([right] * 13)}).results, 3)
     assert finding.status == "more than random selection, less than 2 of 4 other methods"
     assert finding.words.endswith(
         "; fisher and gradient keep more; every head removed alone on n = 8 texts of validation."
@@ -383,7 +367,7 @@ def test_critical_heads_are_compared_with_random_selection_and_with_every_other_
 def test_shares_are_corrected_for_all_methods_that_are_compared() -> None:
     values = {"complementary": [50, 52, 54, 51, 53], "random": [20, 30, 24, 27, 19], "gradient": [60, 51, 59, 55, 65]}
     rows = {(name, seed): one / 100 for name, own in values.items() for seed, one in enumerate(own)}
-    shares, found = compare_shares(pd.Series(rows).rename_axis(["method", "seed"]), "complementary")
+    shares, found = claims.compare_shares(pd.Series(rows).rename_axis(["method", "seed"]), "complementary")
     assert list(shares) == ["gradient", "complementary", "random"]
     tests = {name: stats.ttest_rel(values["complementary"], values[name]) for name in ("random", "gradient")}
     assert found["random"].p_holm == pytest.approx(2 * tests["random"].pvalue)
@@ -394,10 +378,10 @@ def test_shares_are_corrected_for_all_methods_that_are_compared() -> None:
 def test_one_seed_and_comparisons_without_criticality_allow_no_verdict_on_critical_heads() -> None:
     right = np.ones(8, dtype=np.bool_)
     once = made({name: [right] for name in KEPT})
-    assert assess_critical_heads(once.results, 3).status == "not measured"
+    assert claims.assess_critical_heads(once.results, 3).status == "not measured"
     once = Comparison(replace(once.document, criticality=CRITICALITY), once.answers)
-    assert assess_critical_heads(once.results, 3).status == "no verdict"
-    assert [one.status for one in assess_claims(once.results) if one.claim == CRITICAL] == ["no verdict"]
+    assert claims.assess_critical_heads(once.results, 3).status == "no verdict"
+    assert [one.status for one in claims.assess_claims(once.results) if one.claim == claims.CRITICAL] == ["no verdict"]
 
 
 @pytest.fixture(scope="module")
@@ -408,8 +392,8 @@ def results() -> SplitResults:
     return replace(found, document=replace(found.document, model=model), tests=(), primary=None)
 
 
-def status(results: SplitResults, *tests: Verdict) -> str:
-    return assess_compression(replace(results, tests=tests), "none").status
+def status(results: SplitResults, *tests: statistics.Verdict) -> str:
+    return claims.assess_compression(replace(results, tests=tests), "none").status
 
 
 def test_the_first_claim_holds_where_cahp_is_ahead_of_every_other_method(results: SplitResults) -> None:
@@ -427,18 +411,19 @@ def test_the_first_claim_holds_where_cahp_is_ahead_of_every_other_method(results
     at = verdict("random", 3, None)
     primary = Primary("validation", "kl", "none", (3,), "", (verdict("random", 3, "complementary"),))
     named = replace(results, primary=primary, tests=(at,))
-    assert assess_compression(named, "none").status == "supported"
-    assert assess_compression(named, "refit").words.startswith("After refit, nothing was tested at up to 20 % of the")
-    assert assess_compression(named, "refit").words.endswith(f"heads. {headline(named)}.")
+    assert claims.assess_compression(named, "none").status == "supported"
+    words = claims.assess_compression(named, "refit").words
+    assert words.startswith("After refit, nothing was tested at up to 20 % of the")
+    assert words.endswith(f"heads. {headline(named)}.")
     many = replace(named, primary=replace(primary, budgets=(36,)))
-    assert assess_compression(many, "none").status == "not significant"
+    assert claims.assess_compression(many, "none").status == "not significant"
 
 
 def test_equivalence_is_shown_as_by_two_one_sided_tests_of_a_library() -> None:
     random, passed = np.random.default_rng(0), 0
     for _ in range(60):
         values = random.normal(0.3, 1.2, (1, 12))
-        mean = crossed_mean(values)
+        mean = statistics.crossed_mean(values)
         interval = (mean.low, mean.high)
         found = replace(verdict("random", 4, None), pp=mean.mean, ci95=interval, df=mean.df, margin=1.0).equivalent
         low, high = (

@@ -15,15 +15,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from cahp.exports import formats
-from cahp.exports.masks import (
-    MASK_SUFFIXES,
-    MaskOrigin,
-    mask_csv,
-    mask_json,
-    mask_pattern,
-    read_mask,
-    read_mask_record,
-)
+from cahp.exports.masks import MASK_SUFFIXES, MaskOrigin, mask_csv, mask_json, mask_pattern, read_mask, read_mask_record
 from cahp.files import json_text
 from cahp.values import HeadMask, MaskError
 

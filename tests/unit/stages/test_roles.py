@@ -16,18 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from cahp import models
 from cahp.models.head_model import HeadModel
-from cahp.stages.roles import (
-    ASSIGNING,
-    CONFIRMING,
-    TEMPLATES,
-    Draw,
-    Probe,
-    ablate_roles,
-    ask_questions,
-    draw_copies,
-    draw_other_heads,
-    measure_roles,
-)
+from cahp.stages import roles as head_roles
 from cahp.values import Bools, Floats, Progress
 from cahp.values.head_roles import NO_ROLE, HeadRoles
 
@@ -43,7 +32,7 @@ def copier(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
 
 @pytest.fixture(scope="module")
 def found(copier: HeadModel) -> HeadRoles:
-    return measure_roles(copier)
+    return head_roles.measure_roles(copier)
 
 
 def test_heads_that_were_set_by_hand_have_their_roles(found: HeadRoles) -> None:
@@ -55,7 +44,7 @@ def test_heads_that_were_set_by_hand_have_their_roles(found: HeadRoles) -> None:
 
 def test_ablation_removes_a_role_s_heads_and_others_of_their_layers(copier: HeadModel, found: HeadRoles) -> None:
     assert found.ablations is None
-    ablations = {one.role: one for one in ablate_roles(copier, found, cached=compute).ablations or ()}
+    ablations = {one.role: one for one in head_roles.ablate_roles(copier, found, cached=compute).ablations or ()}
     assert list(ablations) == ["induction", "previous", "first"]
     induction = ablations["induction"]
     # Without its induction head it repeats the token that it reads, whatever constant is in its place.
@@ -78,7 +67,13 @@ def test_a_role_is_confirmed_where_hardly_a_set_costs_more(copier: HeadModel, mo
     roles = copying.roles_of(*names.ravel(), heads=8)
     own = (names == "induction").sum()
 
-    def count(model: HeadModel, probes: list[Probe], keeps: Bools, means: list[Probe], progress: Progress) -> Floats:
+    def count(
+        model: HeadModel,
+        probes: list[head_roles.Probe],
+        keeps: Bools,
+        means: list[head_roles.Probe],
+        progress: Progress,
+    ) -> Floats:
         # The loss is the number of removed induction heads, and differs a little between sequences.
         removed = np.zeros((len(keeps), 1))
         if not keeps.all():
@@ -86,7 +81,7 @@ def test_a_role_is_confirmed_where_hardly_a_set_costs_more(copier: HeadModel, mo
         return removed + np.array([0, 0.1, 0.2])
 
     monkeypatch.setattr("cahp.stages.roles._losses", count)
-    ablations = {one.role: one for one in ablate_roles(copier, roles, cached=compute).ablations or ()}
+    ablations = {one.role: one for one in head_roles.ablate_roles(copier, roles, cached=compute).ablations or ()}
     induction = ablations["induction"]
     # 15 pairs of other heads in each of two layers.
     assert (induction.heads, induction.sets, induction.drawn) == (own, 15**2, 199)
@@ -111,7 +106,7 @@ def test_a_role_is_confirmed_where_hardly_a_set_costs_more(copier: HeadModel, mo
 )
 def test_sets_hold_other_heads_of_the_same_layers(counts: list[int], sets: int, by_layer: set[tuple[int]]) -> None:
     own = np.arange(3) < np.array(counts)[:, None]
-    drawn, number = draw_other_heads(own, 199, np.random.default_rng(0))
+    drawn, number = head_roles.draw_other_heads(own, 199, np.random.default_rng(0))
     assert len(drawn) == number == sets
     assert not (drawn & own).any()
     assert {tuple(one) for one in drawn.sum(axis=2).tolist()} == by_layer
@@ -119,24 +114,24 @@ def test_sets_hold_other_heads_of_the_same_layers(counts: list[int], sets: int, 
 
 def test_random_sets_are_drawn_where_there_are_many() -> None:
     own = np.arange(8) < np.array([3, 3, 3])[:, None]
-    drawn, number = draw_other_heads(own, 199, np.random.default_rng(0))
+    drawn, number = head_roles.draw_other_heads(own, 199, np.random.default_rng(0))
     # Triples of five heads in each layer.
     assert (len(drawn), number) == (199, 1000)
     assert drawn.mean(axis=0)[1] == pytest.approx([0] * 3 + [3 / 5] * 5, abs=0.12)
 
 
 def test_other_sequences_confirm_roles_than_assign_them(copier: HeadModel) -> None:
-    def draw(kind: Draw) -> set[bytes]:
-        listed = [*draw_copies(copier, kind), *ask_questions(reader(), kind)[0]]
-        assert len(listed) == kind.sequences + len(TEMPLATES) * kind.texts
+    def draw(kind: head_roles.Draw) -> set[bytes]:
+        listed = [*head_roles.draw_copies(copier, kind), *head_roles.ask_questions(reader(), kind)[0]]
+        assert len(listed) == kind.sequences + len(head_roles.TEMPLATES) * kind.texts
         return {probe.ids.tobytes() for probe in listed}
 
-    assert not draw(ASSIGNING) & draw(CONFIRMING)
+    assert not draw(head_roles.ASSIGNING) & draw(head_roles.CONFIRMING)
 
 
 def reader() -> SimpleNamespace:
     """A model whose tokenizer knows each word of the questions."""
-    said = " ".join(f"{' '.join(template.filler)} {template.facts}" for template in TEMPLATES)
+    said = " ".join(f"{' '.join(template.filler)} {template.facts}" for template in head_roles.TEMPLATES)
     words = {word: number for number, word in enumerate(sorted(set(re.findall(r"\w+|[^\w\s]+", said))))}
     backend = Tokenizer(WordLevel({**words, "[UNK]": len(words)}, unk_token="[UNK]"))
     backend.pre_tokenizer = Whitespace()
@@ -150,7 +145,7 @@ def reader() -> SimpleNamespace:
 
 
 def test_facts_are_asked_for_in_each_template_as_often(found: HeadRoles) -> None:
-    probes, reason = ask_questions(reader())
+    probes, reason = head_roles.ask_questions(reader())
     assert not reason
     assert [probe.template for probe in probes] == ["statements", "notes", "interview"] * 3
     for probe in probes:
@@ -165,7 +160,7 @@ def test_facts_are_asked_for_in_each_template_as_often(found: HeadRoles) -> None
 def test_random_weights_have_no_roles(family: str, tmp_path: Path) -> None:
     save = fakes.save_language_model if family in ("llama", "gpt2") else fakes.save_model
     model = models.load(str(save(tmp_path / family, family=family)))
-    roles = measure_roles(model)
+    roles = head_roles.measure_roles(model)
     assert set(roles.names) == {NO_ROLE}
     assert len(roles.norms) == model.layers * model.heads * model.card.group
     expected = {"duplicate", "previous", "current", "first"} | ({"induction"} if save != fakes.save_model else set())
@@ -174,6 +169,6 @@ def test_random_weights_have_no_roles(family: str, tmp_path: Path) -> None:
 
 
 def test_questions_need_a_tokenizer_that_knows_their_words(copier: HeadModel, tmp_path: Path) -> None:
-    assert ask_questions(copier)[1].startswith("its tokenizer does not know the words of the questions")
+    assert head_roles.ask_questions(copier)[1].startswith("its tokenizer does not know the words of the questions")
     classifier = models.load(str(fakes.save_model(tmp_path / "classifier")))
-    assert ask_questions(classifier) == ([], "it is not a causal language model")
+    assert head_roles.ask_questions(classifier) == ([], "it is not a causal language model")

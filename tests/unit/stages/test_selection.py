@@ -5,16 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 
-from cahp.stages.selection import (
-    BudgetRules,
-    Minimum,
-    Ranking,
-    Representative,
-    representatives,
-    select,
-    table,
-    top,
-)
+from cahp.stages.selection import BudgetRules, Minimum, Ranking, Representative, representatives, select, table, top
 from cahp.values import BudgetError, CahpError
 from cahp.values.statistics import Clustering
 
