@@ -259,6 +259,7 @@ export class HeadMap {
     this.tell = tell;
     // Its width, not that of the window, decides how it is laid out.
     this.root = make("div", "head-map", make("div", "head-map-place", root));
+    this.root.tabIndex = -1;
     const left = make("div", "left", this.root);
     this.svg = draw("svg", { class: "map", role: "group" }, left);
     this.view = draw("g", {}, this.svg);
@@ -291,7 +292,8 @@ export class HeadMap {
     this.about.htmlFor = "groups";
     this.range.oninput = () => {
       this.stop();
-      this.show(this.text.levels[this.range.value]);
+      this.wanted = this.text.levels[this.range.value];
+      this.show(this.wanted);
     };
     this.range.onchange = () => this.tell({ kind: "groups" });
     this.ticks = make("div", "ticks", middle);
@@ -319,6 +321,8 @@ export class HeadMap {
       // At the smallest size the page scrolls.
       if (event.deltaY > 0 && this.zoom.scale === 1) return;
       event.preventDefault();
+      // The keys of the map are for whoever uses it.
+      if (!this.root.matches(":focus-within")) this.root.focus({ preventScroll: true });
       const { left, top } = svg.getBoundingClientRect();
       this.zoomAt(event.clientX - left, event.clientY - top, Math.exp(-event.deltaY / 400));
     }, { passive: false });
@@ -368,8 +372,11 @@ export class HeadMap {
     this.chosen = data.head;
     const levels = this.text.levels, groups = Math.min(data.groups, this.text.count);
     const nearest = levels.reduce((best, level) => (Math.abs(level - groups) < Math.abs(best - groups) ? level : best));
-    if (this.playing) this.before = nearest;
-    else if (other || nearest !== this.groups?.length) this.show(nearest, other);
+    // What a person has set stays until the server has heard of it.
+    if (other || nearest === this.wanted) this.wanted = undefined;
+    const shown = this.wanted ?? nearest;
+    if (this.playing) this.before = shown;
+    else if (other || shown !== this.groups?.length) this.show(shown, other);
     else this.mark();
   }
 
