@@ -25,6 +25,7 @@ REFERENCE = "groups"
 #: All by name, in the order of tables; merged heads were measured and are not offered.
 LABELS: Mapping[str, str] = {
     REFERENCE: "groups removed (obs-fisher), after refit",
+    "groups-bypass": "groups removed (obs-fisher), after bypass",
     "groups-quick": "groups removed (obs-fisher), after quick refit",
     "layers-cosine": "attention layers dropped (cosine similarity), after quick refit",
     "layers-fisher": "attention layers dropped (fisher-layers), after quick refit",
@@ -32,10 +33,13 @@ LABELS: Mapping[str, str] = {
     "streaming": "streaming heads (first 4 and latest 64 tokens)",
     "8-bit": "a cache in 8 bits",
     "4-bit": "a cache in 4 bits",
+    "3-bit": "a cache in 3 bits",
+    "2-bit": "a cache in 2 bits",
     "4-bit-groups": "a cache in 4 bits and groups removed, after refit",
+    "4-bit-streaming": "a cache in 4 bits and streaming heads",
 }
 #: Those of which only the outputs are real.
-SIMULATED = ("streaming", "8-bit", "4-bit", "4-bit-groups")
+SIMULATED = ("streaming", "8-bit", "4-bit", "3-bit", "2-bit", "4-bit-groups", "4-bit-streaming")
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class PeerRow:
 
     ``bytes`` is the share of the cache per token that is left, ``kl`` the KL divergence per token, ``difference`` that
     minus the reference's at the nearest number of bytes (None: it is the reference), ``passages`` and ``random`` the
-    losses of second readings. ``cut`` is the share that had to be saved at least.
+    losses of second readings. ``cut`` is the share that had to be saved at least, and ``articles`` the KL divergence on
+    long articles (None: not measured).
     """
 
     peer: str
@@ -57,6 +62,7 @@ class PeerRow:
     random: Estimate
     difference: Estimate | None = None
     speed: Throughput | None = None
+    articles: Estimate | None = None
 
     @property
     def label(self) -> str:
@@ -114,24 +120,27 @@ def read_document(file: Path) -> PeersDocument:
 
 
 def describe_winner(document: PeersDocument) -> str:
-    """Tell what is nearest to the full model at no more bytes than removed groups, at the least and largest cut."""
+    """Tell what is nearest to the full model at no more bytes than removed groups, at the least and largest cut.
+
+    Long articles decide, where they were read.
+    """
     reference = document.at(REFERENCE)
     if not reference:
         return f"nothing is compared, because --only leaves out {REFERENCE}"
     sentences: dict[str, None] = {}
     for row in (reference[0], reference[-1]):
-        as_small = [
-            other for other in document.rows if other.bytes <= row.bytes + 1e-6 and not is_too_short(document, other)
-        ]
-        best = min(as_small, key=lambda other: other.kl.value)
-        words = f"{row.words} removed save {percent(1 - row.bytes, 0)} for {_write(row.kl, ' nats')}"
+        as_small = [other for other in document.rows if other.bytes <= row.bytes + 1e-6]
+        if row.articles is None:
+            as_small = [other for other in as_small if not is_too_short(document, other)]
+        best = min(as_small, key=lambda other: (other.articles or other.kl).value)
+        words = f"{row.words} removed save {percent(1 - row.bytes, 0)} for {_write_both(document, row)}"
         if best is not row:
             label = best.label
             if best.simulated:
                 label += " (simulated)"
             words = (
                 f"{label} is nearest to the full model at as few bytes: it saves {percent(1 - best.bytes, 0)} of the "
-                f"cache for a KL divergence of {_write(best.kl, ' nats')}, where {words}"
+                f"cache for a KL divergence of {_write_both(document, best)}, where {words}"
             )
         else:
             words += ", and nothing else is nearer to the full model at as few bytes"
@@ -182,7 +191,11 @@ def show(value: float) -> str:
 
 def is_too_short(document: PeersDocument, row: PeerRow) -> bool:
     """Whether the windows of the texts are too short to tell what a peer that forgets tokens costs."""
-    return row.peer == "streaming" and document.protocol is not None and document.protocol.window < document.context
+    return (
+        row.peer in ("streaming", "4-bit-streaming")
+        and document.protocol is not None
+        and document.protocol.window < document.context
+    )
 
 
 def table_rows(document: PeersDocument) -> list[dict[str, str]]:
@@ -204,6 +217,7 @@ def table_rows(document: PeersDocument) -> list[dict[str, str]]:
                 "cache saved": percent(1 - row.bytes),
                 "weights saved": percent(1 - row.weights / document.weights),
                 "KL divergence, nats": kl,
+                "on long articles, nats": _write(row.articles),
                 "minus removed groups, as far as measured": difference,
                 "second reading of a passage, nats": _write(row.passages),
                 "of random tokens, nats": _write(row.random),
@@ -211,6 +225,16 @@ def table_rows(document: PeersDocument) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def _write_both(document: PeersDocument, row: PeerRow) -> str:
+    """Write the KL divergence of a row on short texts and on long articles, as far as they were read."""
+    if row.articles is None:
+        return _write(row.kl, " nats")
+    long = f"{_write(row.articles, ' nats')} on long articles"
+    if is_too_short(document, row):
+        return long
+    return f"{long} and {_write(row.kl, ' nats')} on short texts"
 
 
 def _write(estimate: Estimate | None, unit: str = "") -> str:

@@ -11,20 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from harness import split_pages
+from _articles import ARTICLES, WINDOW, read_articles
 
-from cahp import data, open_bench
+from cahp import open_bench
 from cahp.features.abilities import measuring
 from cahp.files import json_text, plain_json, write_whole
-from cahp.models.windows import cut_windows
 from cahp.outcomes import estimate_ratio, measure
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
@@ -37,24 +34,10 @@ from cahp.terminal.progress import bars
 from cahp.values import Estimate, Progress
 from cahp.values.statistics import half_interval
 
-#: The tokens of a window of the articles, and of all articles that are read.
-WINDOW = 2048
-ARTICLES = 32768
 #: The recovery that the others are compared with.
 REFERENCE = "refit"
 #: The state of all groups.
 FULL = "full"
-
-
-def read_articles(bench: Bench, text: Path, tokens: int) -> Texts:
-    """Cut the first articles of a text in the form of WikiText into windows."""
-    articles = [{"text": page} for page in split_pages(text.read_text(encoding="utf-8"))]
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "articles.jsonl"
-        file.write_text("\n".join(map(json.dumps, articles)), encoding="utf-8")
-        texts = data.load_calibration(str(file), documents="paragraph")
-    windows = cut_windows(bench.card, texts, window=WINDOW, tokens=tokens, seed=None, bos=bench.settings.bos)
-    return replace(windows, classes=bench.evaluation.classes)
 
 
 def sum_documents(answers: Evaluation, full: Evaluation) -> dict[str, list[float]]:

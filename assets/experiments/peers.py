@@ -10,13 +10,14 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from _articles import ARTICLES, read_articles
 from _peer_rows import (
     CONTEXT,
     REFERENCE,
@@ -27,26 +28,28 @@ from _peer_rows import (
     describe_winner,
     table_rows,
 )
-from _peers import PEERS, PeerTexts, Shrunk
+from _peers import PEERS, PeersMeasured, PeerTexts, PeerValues, Shrunk, open_benches
 from _settings import add_settings, read_settings
 from numpy.typing import NDArray
 
-from cahp import Settings, open_bench
 from cahp.comparison.statistics import estimate_crossed
 from cahp.files import Content, json_text, write_whole
 from cahp.models.cards import Throughput
+from cahp.models.head_model import HeadModel
 from cahp.run.bench import Bench
 from cahp.run.document import machine
 from cahp.run.measurements import timed_on
-from cahp.run.texts import load_data
-from cahp.store import Entry, Store, digest_code, key
+from cahp.store import Entry, digest_code, key
 from cahp.tasks.answers import TokenEvaluation, sum_by_unit
+from cahp.tasks.texts import Texts
 from cahp.terminal.progress import bars
-from cahp.values import BudgetError, Floats, HeadMask, MaskError, ModelError, OptionError, Progress, digest, silent
+from cahp.values import BudgetError, Floats, HeadMask, MaskError, ModelError, digest
 from cahp.words import capital
 
 #: The options that are fields of the settings.
 SETTINGS = ("data", "device", "window", "tokens", "mix", "eval_tokens")
+#: The values of documents and items of a peer.
+PARTS = ("kl", "articles", "passages", "random")
 #: Seconds for timing one model.
 SECONDS = 40.0
 #: The code on which the results depend.
@@ -59,114 +62,85 @@ CODE = digest(
 # Measured ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class PeerValues:
-    """What was measured of a model with one calibration sample.
-
-    ``kl (D,)`` are sums of KL divergence over the documents, divided by their mean size, and ``passages (n,)`` and
-    ``random (n,)`` mean losses of second readings. ``speed`` is None where nothing is faster, or nothing was timed.
-    """
-
-    kl: Floats
-    passages: Floats
-    random: Floats
-    bytes: float
-    weights: int
-    words: str
-    speed: Throughput | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class PeersMeasured:
-    """What was measured: of the ``full`` model, and of each peer by name and cut, one for each of the ``seeds``.
-
-    A peer that does not depend on calibration has one. ``sizes (D,)`` are those of the documents, whose mean is 1, and
-    ``reasons`` say why this model does not have a peer.
-    """
-
-    full: PeerValues
-    sizes: Floats
-    values: Mapping[tuple[str, float], tuple[PeerValues, ...]]
-    seeds: tuple[int, ...]
-    reasons: Mapping[str, str]
-
-
-def open_benches(
-    settings: Settings, seeds: Sequence[int], *, store: Store | None = None, progress: Progress = silent
-) -> dict[int, Bench]:
-    """Open a bench for the calibration sample of each seed; evaluation texts, model and answers are the first's.
-
-    Raises:
-        OptionError: If the model is no causal language model with a cache, measured on next tokens.
-    """
-    store = store or Store()
-    first = open_bench(replace(settings, seed=seeds[0]), store=store, progress=progress)
-    card = first.card
-    if not card.task.predicts_often or card.saves != "cache":
-        raise OptionError(f"{card.id} is no causal language model with a cache of keys and values; name one")
-    opened = partial(open_bench, store=store, card=card, dataset=load_data(first.settings, card), progress=progress)
-    benches = {seeds[0]: first}
-    for seed in seeds[1:]:
-        bench = opened(replace(settings, seed=seed), load=lambda _, **__: first.model)
-        benches[seed] = replace(bench, measurements=first.measurements, evaluation=first.evaluation)
-    return benches
-
-
 def read_values(entry: Entry) -> PeerValues:
     """Read stored values."""
-    kl, passages, random = (entry.arrays[name].astype(np.float64) for name in ("kl", "passages", "random"))
-    speed = msgspec.convert(entry.meta["speed"], Throughput | None)
-    return PeerValues(kl, passages, random, entry.meta["bytes"], entry.meta["weights"], entry.meta["words"], speed)
+    kl, articles, passages, random = (entry.arrays[name].astype(np.float64) for name in PARTS)
+    return PeerValues(kl, articles, passages, random, entry.meta["bytes"], entry.meta["weights"], entry.meta["words"])
 
 
-def evaluate_full(bench: Bench, texts: PeerTexts) -> TokenEvaluation:
-    """The full model's predictions of the news."""
-    full = bench.measurements.evaluate(texts.news)
+def evaluate_full(bench: Bench, texts: Texts) -> TokenEvaluation:
+    """The full model's predictions."""
+    full = bench.measurements.evaluate(texts)
     assert isinstance(full, TokenEvaluation)
     return full
 
 
-def measure(
-    bench: Bench, texts: PeerTexts, name: str, identity: tuple[object, ...], make: Callable[[], Shrunk], *, timed: bool
-) -> PeerValues:
-    """Measure a model on all texts, and time it where it is ``timed``; the result is stored."""
+def count_tokens(bench: Bench, texts: Texts | None) -> Floats:
+    """Sizes of documents, whose mean is 1 (none without texts)."""
+    if texts is None:
+        return np.zeros(0)
+    units = evaluate_full(bench, texts).units
+    return sum_by_unit(np.zeros((0, len(units))), units, np.ones(len(units)))[1]
+
+
+def sum_divergences(bench: Bench, model: HeadModel, texts: Texts | None) -> Floats:
+    """Sums of a model's KL divergence over documents, divided by their mean size (none without texts)."""
+    if texts is None:
+        return np.zeros(0)
+    answers = bench.measurements.evaluate_model(model, texts)
+    assert isinstance(answers, TokenEvaluation)
+    divergences = answers.divergences(evaluate_full(bench, texts))
+    (sums,), _ = sum_by_unit(divergences[None], answers.units, np.ones(len(answers.units)))
+    return np.asarray(sums)
+
+
+def measure(bench: Bench, texts: PeerTexts, identity: tuple[object, ...], make: Callable[[], Shrunk]) -> PeerValues:
+    """Measure a model on all texts; the result is stored."""
     resources = bench.resources
-    identity += (bench.card.sha256, texts.news.sha256, texts.repeats.sha256, resources.precisions.evaluation, CODE)
-    if timed:
-        identity += (*timed_on(resources.device), bench.settings.dtype, SECONDS)
-    entry = key("peer", 4, name, *identity)
+    read = (texts.news.sha256, texts.repeats.sha256, texts.articles and texts.articles.sha256)
+    entry = key("peer", 5, *identity, bench.card.sha256, *read, resources.precisions.evaluation, CODE)
     stored = resources.load_cached("peers", entry, read_values)
     if stored is not None:
         return stored
     made = make()
-    news = bench.measurements.evaluate_model(made.model, texts.news)
     repeats = bench.measurements.evaluate_model(made.model, texts.repeats)
-    assert isinstance(news, TokenEvaluation)
     assert isinstance(repeats, TokenEvaluation)
-    divergences = news.divergences(evaluate_full(bench, texts))
-    (kl,), _ = sum_by_unit(divergences[None], news.units, np.ones(len(news.units)))
     losses, items = repeats.copying
     passages, random = np.split(np.bincount(items, losses) / np.bincount(items), 2)
-    speed = None
-    if timed:
-        from cahp.stages import latency
-
-        context = min(CONTEXT, bench.card.longest_context or CONTEXT)
-        _, speeds = latency.measure(
-            bench.model, made.model, contexts=(context,), batch=1, seconds=SECONDS, progress=resources.progress
-        )
-        speed = next(iter(speeds.decode), None)
-    values = PeerValues(kl, passages, random, made.bytes, made.model.parameters, made.words, speed)
-    meta = {"bytes": values.bytes, "weights": values.weights, "words": values.words, "speed": None}
-    if speed is not None:
-        meta["speed"] = asdict(speed)
-    if not (timed and resources.lacks_room):
-        resources.keep(entry, {"kl": kl, "passages": passages, "random": random}, meta)
+    news = sum_divergences(bench, made.model, texts.news)
+    articles = sum_divergences(bench, made.model, texts.articles)
+    values = PeerValues(news, articles, passages, random, made.bytes, made.model.parameters, made.words)
+    meta = {"bytes": values.bytes, "weights": values.weights, "words": values.words}
+    resources.keep(entry, {name: getattr(values, name) for name in PARTS}, meta)
     return values
 
 
+def measure_speed(bench: Bench, identity: tuple[object, ...], make: Callable[[], Shrunk]) -> Throughput | None:
+    """Time a model that is really smaller; the result is stored."""
+    from cahp.stages import latency
+
+    resources = bench.resources
+    clock = (*timed_on(resources.device), bench.settings.dtype, SECONDS)
+    entry = key("speed of a peer", 1, *identity, bench.card.sha256, *clock, CODE)
+    stored = resources.load_cached("speeds", entry, lambda entry: msgspec.convert(entry.meta, Throughput))
+    if stored is not None:
+        return stored
+    context = min(CONTEXT, bench.card.longest_context or CONTEXT)
+    progress = resources.progress
+    pruned = make().model
+    _, speeds = latency.measure(bench.model, pruned, contexts=(context,), batch=1, seconds=SECONDS, progress=progress)
+    speed = next(iter(speeds.decode), None)
+    if speed is not None and not resources.lacks_room:
+        resources.keep(entry, {}, asdict(speed))
+    return speed
+
+
 def measure_peers(
-    benches: Mapping[int, Bench], names: Collection[str] = tuple(PEERS), *, timed: bool = True
+    benches: Mapping[int, Bench],
+    names: Collection[str] = tuple(PEERS),
+    *,
+    timed: bool = True,
+    articles: Texts | None = None,
 ) -> PeersMeasured:
     """Measure peers on the calibration sample of each bench, by its seed.
 
@@ -174,7 +148,7 @@ def measure_peers(
     """
     seeds = tuple(benches)
     first = benches[seeds[0]]
-    texts = PeerTexts.of(first)
+    texts = PeerTexts.of(first, articles)
     values: dict[tuple[str, float], tuple[PeerValues, ...]] = {}
     reasons: dict[str, str] = {}
     plan = [(seed, name, cut) for seed in seeds for name in PEERS for cut in PEERS[name].cuts if name in names]
@@ -184,20 +158,21 @@ def measure_peers(
         if name in reasons:
             continue
         bench = benches[seed]
-        identity: tuple[object, ...] = (round(cut, 6),)
+        identity: tuple[object, ...] = (name, round(cut, 6))
         if PEERS[name].calibrated:
             identity += (bench.calibration.sha256, seed)
-        faster = timed and seed == seeds[0] and name not in SIMULATED
+        make = partial(PEERS[name].make, bench, cut)
         try:
-            measured = measure(bench, texts, name, identity, partial(PEERS[name].make, bench, cut), timed=faster)
+            measured = measure(bench, texts, identity, make)
+            if timed and seed == seeds[0] and name not in SIMULATED:
+                measured = replace(measured, speed=measure_speed(bench, identity, make))
         except (ModelError, MaskError, BudgetError) as error:
             reasons[name] = str(error)
         else:
             values[name, cut] = (*values.get((name, cut), ()), measured)
-    full = measure(first, texts, "full", (), lambda: Shrunk(first.model, 1.0, "all groups"), timed=False)
-    units = evaluate_full(first, texts).units
-    _, sizes = sum_by_unit(np.zeros((0, len(units))), units, np.ones(len(units)))
-    return PeersMeasured(full, sizes, values, seeds, reasons)
+    full = measure(first, texts, ("full",), lambda: Shrunk(first.model, 1.0, "all groups"))
+    sizes, lengths = count_tokens(first, texts.news), count_tokens(first, texts.articles)
+    return PeersMeasured(full, sizes, lengths, values, seeds, reasons)
 
 
 # The document --------------------------------------------------------------------------------------------------------
@@ -228,6 +203,9 @@ def summarise(bench: Bench, measured: PeersMeasured) -> PeersDocument:
             estimate_crossed(random, "nats"),
             speed=values[0].speed,
         )
+        if len(measured.lengths):
+            read = stack(values, len(values), "articles")
+            row = replace(row, articles=estimate_crossed(read, "nats", measured.lengths))
         if references and place[0] != REFERENCE:
             nearest = min(references, key=lambda other: abs(left[other] - left[place]))
             changed = table[place] - table[nearest]
@@ -257,8 +235,9 @@ def summarise(bench: Bench, measured: PeersMeasured) -> PeersDocument:
 def pack_arrays(measured: PeersMeasured) -> dict[str, NDArray[np.generic]]:
     """The values of each peer, cut and seed, by document and item, as arrays of one file."""
     arrays: dict[str, NDArray[np.generic]] = {"sizes": measured.sizes, "seeds": np.array(measured.seeds)}
+    arrays["lengths"] = measured.lengths
     for (name, cut), values in {("full", 0.0): (measured.full,), **measured.values}.items():
-        for part in ("kl", "passages", "random"):
+        for part in PARTS:
             arrays[f"{name}-{cut:.2f}-{part}"] = np.array([getattr(one, part) for one in values], dtype=np.float32)
     return arrays
 
@@ -269,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("model", nargs="?", default="smollm2", help="causal language model (default: smollm2)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], help="seeds of the calibration texts")
     parser.add_argument("--only", nargs="+", choices=[*PEERS], default=[*PEERS], help="ways to measure (default: all)")
+    parser.add_argument("--text", type=Path, help="a text in the form of WikiText, in windows of 2,048 tokens")
     parser.add_argument("--no-timed", action="store_true", help="time nothing")
     parser.add_argument("--out", type=Path, help="JSON file to write, with the values in .npz beside it")
     add_settings(parser, SETTINGS)
@@ -276,7 +256,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = read_settings(options, ("model", *SETTINGS))
     with bars(quiet=False, lines=True) as progress:
         benches = open_benches(settings, options.seeds, progress=progress)
-        measured = measure_peers(benches, options.only, timed=not options.no_timed)
+        articles = None
+        if options.text is not None:
+            articles = read_articles(benches[options.seeds[0]], options.text, ARTICLES)
+        measured = measure_peers(benches, options.only, timed=not options.no_timed, articles=articles)
     document = summarise(benches[options.seeds[0]], measured)
     print(f"{document.model} on {document.data}: {capital(describe_winner(document))}.\n{describe_gains(document)}.")
     for row in table_rows(document):

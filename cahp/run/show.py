@@ -205,7 +205,7 @@ def show_cost(run: RunDocument | SimpleNamespace) -> Blocks:
         rows.append(["KV cache per token", *_list_sizes(cache.full, cache.pruned, "{:,.0f} bytes")])
         longest = f"Longest context in {cache.memory / 2**30:g} GiB, tokens"
         rows.append([longest, cache.longest_full or "any", cache.longest_pruned or "any", ""])
-        notes.append("The cache is counted, not measured.")
+        notes.append("The cache is counted in 32-bit numbers, not measured.")
     elif ratio is not None and before is not None and after is not None:
         change = _compare(ratio)
         if before.noisy or after.noisy:

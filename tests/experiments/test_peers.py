@@ -34,7 +34,7 @@ def measured(benches: dict[int, Bench], one_thread: None) -> PeersMeasured:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(peers, "SECONDS", 0.5)
         patch.setattr(peers, "CONTEXT", 32)
-        return measure_peers(benches)
+        return measure_peers(benches, articles=benches[42].evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def document(benches: dict[int, Bench], measured: PeersMeasured) -> PeersDocumen
 
 
 def test_every_peer_is_measured_and_keeps_exactly_its_bytes(document: PeersDocument) -> None:
-    assert document.reasons == {}
-    assert [row.peer for row in document.rows] == [name for name, peer in PEERS.items() for _ in peer.cuts]
+    every = [name for name, peer in PEERS.items() for _ in peer.cuts]
+    assert (document.reasons, [row.peer for row in document.rows]) == ({}, every)
     left = {(row.peer, round(row.cut, 2)): row.bytes for row in document.rows}
     # 3 layers of 4 groups: 20 % are 2.4 of 12 groups, so 3 go; of layers 0.6, so 1 goes.
     assert left[REFERENCE, 0.2] == 9 / 12
@@ -57,13 +57,15 @@ def test_every_peer_is_measured_and_keeps_exactly_its_bytes(document: PeersDocum
     assert left["streaming", 0.5] == pytest.approx(1 - 7 / 12 * (1 - 68 / 2048))
     # A float32 number takes 4 bytes, and counts with 2: 3 layers, keys and values of 4 groups of 4 channels.
     assert document.cache == 3 * 2 * 4 * 4 * 2
+    # A state of 16 x 16 bytes for each of two layers with bypasses, of a cache of 3 x 32 numbers of 4 bytes.
+    assert left["groups-bypass", 0.2] == pytest.approx(left[REFERENCE, 0.2] + 2 * 16 * 16 / (3 * 32 * 4 * CONTEXT))
     # More bits are nearer, and differences are paired.
     rows = {(row.peer, round(row.cut, 2)): row for row in document.rows}
     assert 0 < rows["8-bit", 0.0].kl.value < rows["4-bit", 0.0].kl.value
-    eight = rows["8-bit", 0.0]
-    nearest = min(document.at(REFERENCE), key=lambda row: abs(row.bytes - eight.bytes))
-    assert eight.difference.value == pytest.approx(eight.kl.value - nearest.kl.value)
+    nearest = min(document.at(REFERENCE), key=lambda row: abs(row.bytes - rows["8-bit", 0.0].bytes))
+    assert rows["8-bit", 0.0].difference.value == pytest.approx(rows["8-bit", 0.0].kl.value - nearest.kl.value)
     assert rows[REFERENCE, 0.2].difference is None
+    assert [row.articles for row in document.rows] == [row.kl for row in document.rows]
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(document.to_json())), PeersDocument) == document
 
 
@@ -96,9 +98,8 @@ def test_the_script_writes_two_files_and_prints_first_which_wins(window_bench: B
     words = ["experiment", "peers", settings.model, "--data", settings.data, "--device", "cpu", "--mix", "0"]
     few = ["--window", 16, "--tokens", 640, "--eval-tokens", 160, "--seeds", 42, "--only", "groups", "8-bit"]
     answer = call(*words, *few, "--no-timed", "--out", tmp_path / "peers.json")
-    assert answer.code == 0, answer.err
+    assert (answer.code, {file.name for file in tmp_path.iterdir()}) == (0, {"peers.json", "peers.npz"}), answer.err
     assert "of 12 groups removed save 25 % for " in answer.out.splitlines()[0]
-    assert {file.name for file in tmp_path.iterdir()} == {"peers.json", "peers.npz"}
     document = read_document(tmp_path / "peers.json")
     assert [row.peer for row in document.rows] == [REFERENCE, REFERENCE, REFERENCE, "8-bit"]
     assert json.loads((tmp_path / "peers.json").read_text())["made"]["command"].startswith("cahp experiment peers ")
