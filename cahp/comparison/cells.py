@@ -224,11 +224,13 @@ def _choice_key(workspace: Workspace, cell: Cell) -> str:
     tuning = None
     if workspace.tuning_texts is not None and len(tries) > 1:
         tuning = workspace.tuning_texts.sha256
+    # That of the method, and of the evidence from which it chooses.
+    code = digest_code([type(_make_method(cell)).__module__, HeadEvidence.__module__])
     return key(
         "compare-choice",
         *(_REVISION, CLUSTERS_REVISION),
         *(workspace.card.sha256, workspace.bench(cell.seed).calibration.sha256),
-        *(cell.method, _digest_choosing(_make_method(cell)), tries, tuning),
+        *(cell.method, code, tries, tuning),
         *(cell.budget, cell.seed, cell.noise, key_fields(settings, without=_WITHOUT_EFFECT)),
     )
 
@@ -252,11 +254,6 @@ def _predictions_key(workspace: Workspace, measured: MeasuredCell, recovery: str
 
 def _make_method(cell: Cell, **setting: Any) -> Method:
     return methods.get(split_minimum(cell.method)[0], **setting)
-
-
-def _digest_choosing(method: Method) -> str:
-    """Digest the code of a method and of the evidence from which it chooses."""
-    return digest_code([type(method).__module__, HeadEvidence.__module__])
 
 
 # Measuring ---------------------------------------------------------------------------------------------------
@@ -297,8 +294,7 @@ def _select_mask(workspace: Workspace, cell: Cell) -> Entry:
     minimum = split_minimum(cell.method)[1]
     if minimum is None:
         minimum = plan.min_per_layer
-    rules = replace(plan, min_per_layer=minimum).budget_rules(workspace.card)
-    least = rules.layer_minimum(cell.budget)
+    least = replace(plan, min_per_layer=minimum).budget_rules(workspace.card).layer_minimum(cell.budget)
     masks = []
     correct = []
     for setting in settings:

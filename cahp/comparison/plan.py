@@ -116,7 +116,10 @@ class Plan:
                     continue
                 noise = seed
                 if facts.draws > 1:
-                    noise = _random_seed(name, seed, draw)
+                    # Another one for each method, the same with each per-layer minimum: two random methods with the
+                    # same numbers would share more heads than independent masks do.
+                    own = split_minimum(name)[0].encode()
+                    noise = int(np.random.SeedSequence([seed, draw, *own]).generate_state(1)[0])
                 trained = name in (self.trained or self.methods) and budget in (self.trained_budgets or self.budgets)
                 recoveries = tuple(one for one in self.recoveries if trained or not RECOVERIES[one].trains)
                 cells.append(Cell(name, counts[budget], seed, noise, draw, recoveries))
@@ -169,14 +172,6 @@ def split_minimum(name: str) -> tuple[str, int | None]:
 def facts_of(name: str) -> Facts:
     """The properties of a participant's method."""
     return methods.facts(split_minimum(name)[0])
-
-
-def _random_seed(name: str, seed: int, draw: int) -> int:
-    """The seed of a random method's draw: another one for each method, the same with each per-layer minimum.
-
-    Two random methods with the same numbers would share more heads than independent masks do.
-    """
-    return int(np.random.SeedSequence([seed, draw, *split_minimum(name)[0].encode()]).generate_state(1)[0])
 
 
 def without_labels(plan: Plan) -> tuple[Plan, Notices]:

@@ -119,8 +119,7 @@ def _record_cell(
                 compared = None
             elif evaluation.labelled and same is not None and cell.method != FULL and recovery != NONE.name:
                 # The full model after the same recovery, if the recovery changes it.
-                recovered = texts.evaluation_of(same.arrays[split])
-                alike = {"accuracy_change": accuracy_change(evaluation, recovered)}
+                alike = {"accuracy_change": accuracy_change(evaluation, texts.evaluation_of(same.arrays[split]))}
             parts[split] = _to_quality(finite(measure(evaluation, full=compared)), alike)
         recoveries[recovery] = RecoveryResult(row, **parts, accepted=entry.meta["accepted"])
         seconds["evaluation"][recovery] = entry.meta["seconds"]

@@ -33,7 +33,7 @@ from cahp.comparison.statistics import TESTED, choose_endpoint, choose_recovery
 from cahp.data import Dataset
 from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.measurements import estimate_seconds
+from cahp.run.measurements import count_cores, estimate_seconds
 from cahp.run.resources import Loader, TestSplitLog
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -78,7 +78,7 @@ def open_executor(*, jobs: int, cluster: str | None = None, device: str) -> Iter
     # A forked process cannot use the threads of torch.
     context = get_context("spawn")
     stop = context.Event()
-    threads = max(1, _count_cores() // jobs)
+    threads = max(1, count_cores() // jobs)
     given = (stop, threads, list_gpus(device), context.Value("i", 0))
     executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_init_worker, initargs=given)
     try:
@@ -115,12 +115,6 @@ def list_gpus(device: str) -> list[str]:
     from cahp.models.devices import visible_gpus
 
     return visible_gpus()
-
-
-def _count_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _init_worker(stop: Event, threads: int, gpus: Sequence[str], turn: Any) -> None:
@@ -169,7 +163,7 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
     place = {"address": address}
     if not address:
         # Without a scheduler, start workers on this machine, without Dask's dashboard.
-        workers = jobs if jobs > 1 else _count_cores()
+        workers = jobs if jobs > 1 else count_cores()
         place = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     try:
         client: Any = Client(**place)  # type: ignore[no-untyped-call]
@@ -329,16 +323,20 @@ def _find_price(
     if workspace.read_criticality() is None:
         texts = workspace.critical_texts
         forwards += count_critical(card) * texts.task.count_passes(texts)
-    minutes = forwards * seconds / 60 / jobs
-    known = len(cells) - left
-    price = {"known": known, "forwards": forwards, "forward_ms": seconds * 1000, "minutes": minutes}
+    price = {
+        "cells": len(cells),
+        "known": len(cells) - left,
+        "forwards": forwards,
+        "forward_ms": seconds * 1000,
+        "minutes": forwards * seconds / 60 / jobs,
+    }
     outcome, budgets = choose_endpoint(TESTED, [cell.budget for cell in cells], card.total)
     primary = describe_place(outcome, choose_recovery(workspace.plan.recoveries), budgets, card.total, card.unit)
     description = (
         f"{left:,} of {len(cells):,} cells to measure: about {forwards:,.0f} forward passes, at "
-        f"{seconds * 1000:.1f} ms each about {duration(60 * minutes)}; primary test: {primary}"
+        f"{seconds * 1000:.1f} ms each about {duration(forwards * seconds / jobs)}; primary test: {primary}"
     )
-    return {"cells": len(cells), **price}, description
+    return price, description
 
 
 def _count_evaluation(workspace: Workspace) -> float:

@@ -8,7 +8,8 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,11 @@ def parquet_table(path: Path, place: str) -> RowTable:
             raise damaged(error) from error
 
     opaque = {field.name: str(field.type) for field in schema if not _is_plain(field.type)}
-    names = _embedded_names(schema.metadata or {})
+    # The class names that the datasets library writes into its files; without them classes are called by integers.
+    names: dict[str, Names] = {}
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        names = {name: tuple(map(str, one["names"])) for name, one in features.items() if "names" in one}
     return RowTable(place, "row", tuple(schema.names), rows, names, opaque=opaque)
 
 
@@ -156,15 +161,6 @@ def _rows_of(batches: Iterable[Any], wanted: Sequence[str], place: str, allowed:
         for row in batch.select(list(wanted)).to_pylist():
             number += 1
             yield number, row
-
-
-def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, Names]:
-    """Read the class names that the datasets library writes into the schema of its files."""
-    try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return {name: tuple(map(str, one["names"])) for name, one in features.items() if "names" in one}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}  # without names the classes are called by their integers
 
 
 # Sizes of Parquet pages ------------------------------------------------------------------------------------------

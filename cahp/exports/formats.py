@@ -107,10 +107,6 @@ def _models(name: str) -> Any:
     return import_module(f"cahp.models.{name}")
 
 
-def _write_onnx(folder: Path, pruned: Pruned) -> None:
-    _models("saving").save_onnx(folder / ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs)
-
-
 def _time_onnx(full: HeadModel, files: Sequence[Path], seconds: float) -> Any:
     return import_module("cahp.stages.latency").measure_onnx(full, files, seconds=seconds)
 
@@ -206,7 +202,16 @@ _MODEL_FORMS = (
     _gguf("gguf-f16", "F16"),
     _gguf("gguf-q8", "Q8_0"),
     _gguf("gguf-types", "source", _refuse_gguf_types),
-    _form("onnx", "onnx", refuse=_refuse_onnx, write=_write_onnx, reads=ONNX_READS, times=_time_onnx),
+    _form(
+        "onnx",
+        "onnx",
+        refuse=_refuse_onnx,
+        write=lambda folder, pruned: _models("saving").save_onnx(
+            folder / ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs
+        ),
+        reads=ONNX_READS,
+        times=_time_onnx,
+    ),
     _form("onnx-int8", "onnx", refuse=_refuse_onnx, write=_write_int8, reads=ONNX_READS, times=_time_onnx),
 )
 

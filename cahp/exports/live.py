@@ -52,8 +52,7 @@ def live_of(files: RunFiles, measures: Measures = ()) -> Live | None:
     # Only other methods themselves can choose their heads for other budgets.
     if clusters is None or files.labels is None or run.settings.method not in (Settings.method, BY_HAND):
         return None
-    table = table_of(run, clusters, files.table)
-    return Live(clusters, table, files.labels, colour_by_measures(measures, run))
+    return Live(clusters, table_of(run, clusters, files.table), files.labels, colour_by_measures(measures, run))
 
 
 @cache

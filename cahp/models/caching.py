@@ -40,7 +40,17 @@ def describe_cache(
     of a layer. A ``fused`` projection has so many channels of keys, and as many of values. With ``offset`` positions
     are counted from the padding token's index. None: the layers differ, or cache something else.
     """
-    sizes = {_count(module, names, fused, cut) for module in modules}
+    # Numbers per token: of all units of a layer, and of those that stay as long as the layer has a unit.
+    sizes = set[tuple[int, int]]()
+    for module in modules:
+        rows = [fused or len(Projection(module.get_submodule(name)).weight) for name in names]
+        own = sum(count for name, count in zip(names, rows, strict=True) if name in cut)
+        shared = sum(rows) - own
+        compressed = getattr(module, _COMPRESSED, None)
+        if compressed is not None:
+            own = 0
+            shared = len(Projection(compressed).weight)
+        sizes.add((own, shared))
     with suppress(Exception):  # an unknown configuration raises anything
         layers = DynamicCache(config=config).layers
         kinds = [type(layers[place]).__name__ for place in places]
@@ -60,16 +70,6 @@ def describe_cache(
     return None
 
 
-def _count(attention: nn.Module, names: tuple[str, str], fused: int | None, cut: Collection[str]) -> tuple[int, int]:
-    """Numbers per token: of all units of a layer, and of those that stay as long as the layer has a unit."""
-    compressed = getattr(attention, _COMPRESSED, None)
-    if compressed is not None:
-        return 0, len(Projection(compressed).weight)
-    rows = [fused or len(Projection(attention.get_submodule(name)).weight) for name in names]
-    own = sum(count for name, count in zip(names, rows, strict=True) if name in cut)
-    return own, sum(rows) - own
-
-
 def fill_cache(model: HeadModel, tokens: Tensor, *, context: int) -> Any:
     """A cache of ``context`` tokens for the batch ``tokens (b, 1)``; all but the first have random keys and values.
 
@@ -80,8 +80,7 @@ def fill_cache(model: HeadModel, tokens: Tensor, *, context: int) -> Any:
         keys: Tensor | None = getattr(layer, "keys", None)
         if keys is not None and keys.ndim == 4 and context > 1:
             pair = (keys, layer.values)
-            further = [torch.rand_like(part[:, :, :1].expand(-1, -1, context - 1, -1)) for part in pair]
-            layer.update(*further)
+            layer.update(*(torch.rand_like(part[:, :, :1].expand(-1, -1, context - 1, -1)) for part in pair))
     return cache
 
 

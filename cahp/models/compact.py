@@ -326,8 +326,7 @@ class Words:
         """Return the number of real tokens up to each one, ``(b, n, 1)``, with those of ``past`` ones in a cache."""
         if self._mask is None:
             return self.real(hidden).cumsum(1) + past
-        total = self._mask.to(hidden.dtype).cumsum(1)
-        return total[:, -hidden.shape[1] :, None].clamp(min=1)
+        return self._mask.to(hidden.dtype).cumsum(1)[:, -hidden.shape[1] :, None].clamp(min=1)
 
     def decays(self, hidden: Tensor, span: int, *, causal: bool) -> Tensor:
         """Return the weights ``(n, n)`` of an exponential mean: those of one token's mean are a row."""
@@ -379,8 +378,7 @@ def mix_words(
     mixed.append(total / words.counts(total, seen))
     if len({part.shape[-1] for part in parts}) > 1:
         return mixed, None
-    state = torch.cat([before[:, -1:], *(mean[:, -1:] for mean in mixed[2:-1]), total[:, -1:]], dim=1)
-    return mixed, state
+    return mixed, torch.cat([before[:, -1:], *(mean[:, -1:] for mean in mixed[2:-1]), total[:, -1:]], dim=1)
 
 
 class Bypass(Module):

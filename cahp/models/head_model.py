@@ -129,8 +129,7 @@ class Batch:
         """Mark so many of the last tokens of each input as ``counts (b,)`` says, ``(b, tokens)``."""
         # Tokens after each one, itself included; padding is at the end.
         left = self.here.flip(1).cumsum(1).flip(1)
-        marked = self.here & (left <= torch.as_tensor(counts)[:, None])
-        return marked.to(self.tensors["attention_mask"].device)
+        return (self.here & (left <= torch.as_tensor(counts)[:, None])).to(self.tensors["attention_mask"].device)
 
 
 @dataclass(frozen=True, eq=False)

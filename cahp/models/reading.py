@@ -262,8 +262,7 @@ class Teacher:
         """The mean KL divergence (nats) over items or their tokens, the share of same answers, and their number."""
         tokens = [self._tokens[row] for row in rows]
         if not self._model.predicts_tokens:
-            logits = logits_of(model, tokens, progress=progress)
-            return *compare_answers(logits, self._logits[rows]), len(rows)
+            return *compare_answers(logits_of(model, tokens, progress=progress), self._logits[rows]), len(rows)
         sums = np.zeros(3)
         for batch in report_progress(model.batches(tokens), "evaluation", progress):
             real = batch.mark_last(self._compared[rows[batch.rows]])

@@ -72,8 +72,7 @@ def save_adapter(model: HeadModel, out: Path | Output) -> Path:
         # PEFT writes a set here, in another order each time.
         config["target_modules"] = sorted(config["target_modules"])
         (part / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        names = model.network.config.id2label
-        (part / CONFIG).write_text(json.dumps({"id2label": names}, indent=2) + "\n")
+        (part / CONFIG).write_text(json.dumps({"id2label": model.network.config.id2label}, indent=2) + "\n")
         (part / "README.md").unlink(missing_ok=True)
     return output.folder
 
@@ -115,8 +114,7 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
                 plan[entry][path] = [value.tolist() if isinstance(value, Tensor) else value for value in values]
         bypass = find_bypass(pruned, layer)
         if bypass is not None:
-            output = names[id(module.get_submodule(family.output))]
-            plan["bypass"][path] = [output, bypass.place, bypass.causal]
+            plan["bypass"][path] = [names[id(pruned.projection(layer).module)], bypass.place, bypass.causal]
     config = pruned.network.config.to_diff_dict()
     config["architectures"] = [type(pruned.network).__name__]
     config["cahp"] = {

@@ -210,8 +210,7 @@ def token_losses(
         assert wanted is not None
         with torch.no_grad():
             theirs = vocabulary_logits(full, wanted[rows]).log_softmax(-1)
-        divergences = nn.functional.kl_div(logits.log_softmax(-1), theirs, reduction="none", log_target=True)
-        return divergences.sum(-1)
+        return nn.functional.kl_div(logits.log_softmax(-1), theirs, reduction="none", log_target=True).sum(-1)
 
     losses = list[Tensor]()
     for rows in _chunks(network, hidden):

@@ -161,8 +161,7 @@ def file_digest(path: Path) -> str:
     store = Store()
     try:
         status = path.stat()
-        state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        name = key("file", 1, str(path), *state)
+        name = key("file", 1, str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         known = store.read(name, lambda entry: str(entry.meta["sha256"]))
         if known is not None:
             return known

@@ -1,7 +1,7 @@
 """Cut texts into the windows of tokens on which a causal language model is measured."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -107,8 +107,7 @@ def cut_windows(
         raise DataError(f"the texts have {len(ids)} tokens, too few to predict some; add more texts")
     # Tokens that share a character have the same end.
     ends = np.maximum.accumulate(np.array(encoded["offset_mapping"])[:, 1])
-    borders = np.cumsum([len(document) + len(_BETWEEN) for document in chosen])
-    owners = np.searchsorted(borders, ends)
+    owners = np.searchsorted(np.cumsum([len(document) + len(_BETWEEN) for document in chosen]), ends)
     starts = np.concatenate([[0], ends[:-1]])
     sizes = np.array([len(joined[a:b].encode()) for a, b in zip(starts, ends, strict=True)], dtype=np.int64)
     total = len(ids)
@@ -116,28 +115,27 @@ def cut_windows(
         total = min(total, max(window, tokens // window * window))
     every = find_beginning(card, bos) == "every"
     windows = list[Window]()
-    for begin, first, end in _spans(total, window, stride or window):
-        context = begin
-        if every or begin < 0:
-            context = begin + 1
-        read = ids[context:end]
-        if context > begin:
-            read = np.concatenate([[start], read])
-        windows.append(Window(joined[starts[context] : ends[end - 1]], read, owners[first:end], sizes[first:end]))
-    if copies:
-        windows += _copies(card, tokenizer, start)
-    labels = np.full(len(windows), NO_LABEL, dtype=np.int64)
-    return Texts(tuple(windows), None, labels, texts.classes, card.task)
-
-
-def _spans(total: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Yield for each window its first token, which is only context (-1: before the text), its first scored, its end."""
     done = 0
     end = min(window, total)
     while done < total:
-        yield max(-1, end - window - 1), done, end
+        # The first token of a window is only context; -1: it stands before the text.
+        context = max(-1, end - window - 1)
+        read = ids[context:end]
+        if every or context < 0:
+            context += 1
+            read = np.concatenate([[start], ids[context:end]])
+        windows.append(Window(joined[starts[context] : ends[end - 1]], read, owners[done:end], sizes[done:end]))
         done = end
-        end = min(done + stride, total)
+        end = min(done + (stride or window), total)
+    if copies:
+        # Random tokens, read twice, as long as the model reads; none where it hardly reads any.
+        size = _COPIED
+        if card.longest_context is not None:
+            size = min(size, (card.longest_context - 1) // 2)
+        if size > 0:
+            draws = np.random.default_rng(0).choice(usual_ids(tokenizer), size=(_COPIES, size))
+            windows += [read_twice(start, row, number, "random") for number, row in enumerate(draws)]
+    return Texts(tuple(windows), None, np.full(len(windows), NO_LABEL, dtype=np.int64), texts.classes, card.task)
 
 
 def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | None) -> list[str]:
@@ -155,17 +153,6 @@ def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | Non
         rows.append(row)
         count += len(tokenizer(documents[row][:longest], add_special_tokens=False, verbose=False)["input_ids"])
     return [documents[row][:longest] for row in sorted(rows)]
-
-
-def _copies(card: ModelCard, tokenizer: Any, start: int) -> list[Window]:
-    """Random tokens, read twice, as long as the model reads; none where it hardly reads any."""
-    size = _COPIED
-    if card.longest_context is not None:
-        size = min(size, (card.longest_context - 1) // 2)
-    if size < 1:
-        return []
-    draws = np.random.default_rng(0).choice(usual_ids(tokenizer), size=(_COPIES, size))
-    return [read_twice(start, row, number, "random") for number, row in enumerate(draws)]
 
 
 def read_twice(start: int, half: Ints, document: int, source: Source) -> Window:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from cahp.outcomes import OUTCOMES, wilson
 from cahp.recoveries import RECOVERIES
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
-from cahp.run.recoveries import MoreWindows, Recovered, Recoveries
+from cahp.run.recoveries import Recovered, Recoveries
 from cahp.run.resources import Loader, Resources, cut_notices
 from cahp.run.settings import (
     Settings,
@@ -73,8 +73,6 @@ class Bench:
     calibration: Texts
     evaluation: Texts
     notices: Notices
-    #: Digests all texts that a recovery with a time limit may learn from; no windows are cut for it.
-    digest_everything: Callable[[], str]
     #: The model's class for each label as the data names it.
     reading: Mapping[str, str] = field(default_factory=dict)
 
@@ -198,10 +196,6 @@ def open_bench(
     resources.watch = watch
     larger = enlarge(settings)
     unlabelled, left_out = read_unlabelled(larger, raw, dataset, card)
-    digest_everything = partial(digest_all_unlabelled, larger, raw)
-    more = None
-    if unlabelled is None:
-        more = MoreWindows(lambda: cut_split(raw, settings.select_split, larger, card).inputs, digest_everything)
     notices = (
         *precision_notices(resources.precisions),
         *card.notes,
@@ -224,13 +218,13 @@ def open_bench(
             seed=settings.seed,
             rank=settings.bypass_rank,
             unlabelled=unlabelled,
-            more=more,
+            more=lambda: cut_split(raw, settings.select_split, larger, card).inputs,
             everything=lambda: read_all_unlabelled(settings, raw, dataset, card),
+            digest_everything=partial(digest_all_unlabelled, larger, raw),
         ),
         calibration,
         evaluation,
         notices,
-        digest_everything,
         label_reading(raw, dataset),
     )
 

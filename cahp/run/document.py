@@ -385,8 +385,8 @@ def cost_fields(costs: Costs | None) -> JsonObject:
 
 def latency_record(costs: Costs, card: ModelCard, mask: HeadMask) -> JsonObject:
     """Return the fields of ``run.json`` that a timing of a mask fills."""
-    ratio = ratio_record(costs.ratio)
-    return {**cost_fields(costs), "latency_ratio": ratio, "kv_cache": card.measure_cache(mask)}
+    measured = {**cost_fields(costs), "latency_ratio": ratio_record(costs.ratio)}
+    return {**measured, "kv_cache": card.measure_cache(mask)}
 
 
 def versions() -> dict[str, str]:

@@ -209,8 +209,13 @@ class HeadEvidence:
         if not self._texts.labelled:
             # The predictions that take the place of labels follow from the model and the precision.
             texts.append(self._precision)
-        code = digest_code(_list_modules(make))
-        entry = self._key("remembered", 2, name, code, *texts, without=("pool_size", "projection"))
+        # The modules of the function and of the pruning methods that it refers to.
+        function: Any = make
+        while isinstance(function, partial):
+            function = function.func
+        held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+        modules = {function.__module__, *(one.__module__ for one in held if hasattr(type(one), "needs_budget"))}
+        entry = self._key("remembered", 2, name, digest_code(modules), *texts, without=("pool_size", "projection"))
         return self._find_array("scores", entry, lambda: np.asarray(make(), dtype=np.float64))
 
     @cached_property
@@ -275,8 +280,7 @@ class HeadEvidence:
         """Compute the signatures on some of the texts."""
         from cahp.stages.signatures import collect
 
-        pool = self._settings.pool_size
-        return collect(self.model, self.texts, pool_size=pool, rows=rows, progress=self.progress)
+        return collect(self.model, self.texts, pool_size=self._settings.pool_size, rows=rows, progress=self.progress)
 
     def cluster_again(self, signatures: Signatures, seed: int) -> Clustering:
         """Place and cluster the heads by other signatures, or with another seed; nothing is stored."""
@@ -336,8 +340,7 @@ class HeadEvidence:
     @cached_property
     def null_curves(self) -> NullCurves | None:
         """The silhouette curves of the same features without structure (None: there are too few or many heads)."""
-        heads = self.card.total
-        if not _FEWEST <= heads <= COMPLETE:
+        if not _FEWEST <= self.card.total <= COMPLETE:
             return None
 
         def compute() -> NullCurves:
@@ -358,14 +361,6 @@ class HeadEvidence:
         """The key of a part, which ``depends`` on this and on every setting but those ``without`` effect on it."""
         settings = key_fields(self._settings, without=(*_NOT_IN_EVIDENCE, *without))
         return key(part, revision, self.card.sha256, settings, *depends)
-
-
-def _list_modules(make: Callable[..., Any]) -> set[str]:
-    """The modules of a function and of the pruning methods that it refers to."""
-    while isinstance(make, partial):
-        make = make.func
-    held = [cell.cell_contents for cell in getattr(make, "__closure__", None) or ()]
-    return {make.__module__, *(one.__module__ for one in held if hasattr(type(one), "needs_budget"))}
 
 
 # Roles of heads ----------------------------------------------------------------------------------------------

@@ -188,8 +188,8 @@ class Measurements:
         from cahp.models.selftest import compare_masked_and_cut
 
         model = self._resources.model
-        compared = texts.inputs[: texts.task.compared]
-        return compare_masked_and_cut(model, mask, model.batches(model.tokenize(compared)))
+        tokens = model.tokenize(texts.inputs[: texts.task.compared])
+        return compare_masked_and_cut(model, mask, model.batches(tokens))
 
     def costs(
         self,
@@ -270,15 +270,19 @@ class Measurements:
 _version = cache(version)
 
 
+def count_cores() -> int:
+    """Count the processor's cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def timed_on(device: str) -> tuple[str | int | None, ...]:
     """Return what timings on a device of this name depend on, as far as it is known without loading PyTorch."""
     import platform
 
-    cores = os.cpu_count()
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
     variables = (os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"))
-    return device, platform.node(), _version("torch"), cores, *variables
+    return device, platform.node(), _version("torch"), count_cores(), *variables
 
 
 # The pace at which a model reads on this machine ---------------------------------------------------------------

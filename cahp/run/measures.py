@@ -247,8 +247,7 @@ def measure_wanted(measures: Measures, bench: Bench, mask: HeadMask, recovered: 
     """Measure what a run wants; return the content of each field, and null for the others."""
     content: JsonObject = {one.name: None for one in measures}
     for one, options in list_wanted(measures, bench):
-        record = measure(one, bench, mask, recovered, options)
-        content[one.name] = plain_json(one.to_json(record))
+        content[one.name] = plain_json(one.to_json(measure(one, bench, mask, recovered, options)))
     return content
 
 
@@ -260,12 +259,6 @@ def check_wanted(measures: Measures, bench: Bench) -> None:
     """
     for one, options in list_wanted(measures, bench):
         check(one, bench, options)
-
-
-def list_inputs(measures: Measures, bench: Bench) -> list[tuple[str, int, JsonObject, str | None]]:
-    """Return each wanted measure with its revision, its options and the digest of what it reads, for keys."""
-    wanted = list_wanted(measures, bench)
-    return [(one.name, one.revision, asdict(options), one.inputs(bench, options)) for one, options in wanted]
 
 
 def put_record(run: RunDocument, one: Measure[R], record: R | None) -> RunDocument:

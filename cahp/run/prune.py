@@ -26,9 +26,8 @@ from cahp.run.document import (
     machine,
     versions,
 )
-from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import timed_on
-from cahp.run.measures import Measures, check_wanted, list_inputs, measure_wanted
+from cahp.run.measures import Measures, check_wanted, list_wanted, measure_wanted
 from cahp.run.recoveries import Recovered, measure_steps
 from cahp.run.resources import TestSplitLog, record_split
 from cahp.run.search import confirm, improve_heads, reach_goal
@@ -108,10 +107,11 @@ def _run_key(bench: Bench, measures: Measures) -> str:
     # A recovery may draw other texts than the calibration texts.
     inputs = bench.recoveries.inputs_sha256
     if RECOVERIES[settings.recover].timed:
-        inputs = bench.digest_everything()
+        inputs = bench.recoveries.digest_everything()
     timing = None
     if settings.latency:
         timing = timed_on(settings.device)
+    wanted = list_wanted(measures, bench)
     return key(
         "run",
         _REVISION,
@@ -126,7 +126,7 @@ def _run_key(bench: Bench, measures: Measures) -> str:
         # Methods of other packages change without a new version of this one.
         digest_code([type(methods.get(settings.method)).__module__]),
         report,
-        list_inputs(measures, bench),
+        [(one.name, one.revision, asdict(options), one.inputs(bench, options)) for one, options in wanted],
     )
 
 
@@ -171,8 +171,32 @@ def _measure(bench: Bench, start: float, measures: Measures) -> Run:
         costs = bench.costs(mask, recovered)
 
     # Evaluate it, and write down what is known of it.
-    arrays = _arrays(evidence, selection)
-    document = _describe(bench, settings, selection, requested, evidence.clustering, recovered, costs)
+    signatures = evidence.signatures
+    space = evidence.space
+    clustering = evidence.clustering
+    k = selection.k
+    if k is None:
+        # A method without clusters gets those of the suggested number, or of the number of kept heads.
+        k = clustering.knee or clustering.nearest(mask.count)
+    labels, medoids = clustering.at(k)
+    arrays: dict[str, Array] = {
+        "class_counts": signatures.counts,
+        "mean": signatures.mean.astype(np.float32),
+        "var": signatures.variance.astype(np.float32),
+        "features": space.features,
+        "embedding": space.embedding,
+        "salience": evidence.salience.ravel(),
+        "salience_batch": evidence.compute_salience("batch").ravel(),
+        "salience_example": evidence.compute_salience("example").ravel(),
+        "ks": clustering.ks,
+        "mss": clustering.mss,
+        "labels": labels,
+        "medoids": medoids,
+        "distances": space.distances,
+        "labels_of_k": clustering.labels.astype(np.uint16),
+        "medoids_of_k": np.concatenate(clustering.medoids).astype(np.uint16),
+    }
+    document = _describe(bench, settings, selection, requested, clustering, recovered, costs)
     null = None
     if document.knee is not None and requested is None and evidence.null_curves is not None:
         null = evidence.null_curves.knee(settings.poly_degree)
@@ -345,31 +369,3 @@ def choose(bench: Bench, budget: int | None = None, *, even: bool | None = None)
 def _requested(bench: Bench) -> int | None:
     settings = bench.settings
     return settings.budget_rules(bench.card).parse(settings.budget)
-
-
-def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, Array]:
-    signatures = evidence.signatures
-    space = evidence.space
-    clustering = evidence.clustering
-    k = selection.k
-    if k is None:
-        # A method without clusters gets those of the suggested number, or of the number of kept heads.
-        k = clustering.knee or clustering.nearest(selection.mask.count)
-    labels, medoids = clustering.at(k)
-    return {
-        "class_counts": signatures.counts,
-        "mean": signatures.mean.astype(np.float32),
-        "var": signatures.variance.astype(np.float32),
-        "features": space.features,
-        "embedding": space.embedding,
-        "salience": evidence.salience.ravel(),
-        "salience_batch": evidence.compute_salience("batch").ravel(),
-        "salience_example": evidence.compute_salience("example").ravel(),
-        "ks": clustering.ks,
-        "mss": clustering.mss,
-        "labels": labels,
-        "medoids": medoids,
-        "distances": space.distances,
-        "labels_of_k": clustering.labels.astype(np.uint16),
-        "medoids_of_k": np.concatenate(clustering.medoids).astype(np.uint16),
-    }

@@ -248,20 +248,13 @@ _MIN_TEXTS = 5
 _DIVERGED = -1e300
 
 
-@dataclass(frozen=True)
-class MoreWindows:
-    """Windows that are ``cut`` when they are first read; ``digest`` tells from what, and needs none of them."""
-
-    cut: Callable[[], Sequence[Item]]
-    digest: Callable[[], str]
-
-
 class Recoveries:
     """Recovers one model under any mask, on the ``calibration`` texts.
 
     Recoveries without labels use the ``unlabelled`` inputs instead, where there are any, or ``more`` windows than those
-    of the calibration, but for a quick refit. Those with a time limit read ``everything`` that may be learned from
-    (None: the same inputs). ``rank`` is that of a bypass.
+    of the calibration, which are cut when they are first read, but for a quick refit. Those with a time limit read
+    ``everything`` that may be learned from (None: the same inputs), which ``digest_everything`` digests before any
+    windows are cut. ``rank`` is that of a bypass.
     """
 
     def __init__(
@@ -272,8 +265,9 @@ class Recoveries:
         seed: int = 42,
         rank: int | None = None,
         unlabelled: Sequence[Item] | None = None,
-        more: MoreWindows | None = None,
+        more: Callable[[], Sequence[Item]] | None = None,
         everything: Callable[[], Sequence[Item]] | None = None,
+        digest_everything: Callable[[], str] = str,
     ) -> None:
         self._resources = resources
         self.card = resources.card
@@ -283,12 +277,13 @@ class Recoveries:
         self._unlabelled = unlabelled
         self._more = more
         self._everything = everything
+        self.digest_everything = digest_everything
 
     @cached_property
     def inputs(self) -> list[Item]:
         """The inputs of recoveries without labels."""
-        if self._more is not None:
-            return list(self._more.cut())
+        if self._unlabelled is None and self._more is not None:
+            return list(self._more())
         return self.quick_inputs
 
     @property
@@ -310,14 +305,7 @@ class Recoveries:
             return _digest_inputs(self._unlabelled)
         if self._more is None:
             return self.calibration.sha256
-        return digest(self.calibration.sha256, self._more.digest())
-
-    @cached_property
-    def all_inputs(self) -> list[Item]:
-        """The inputs of recoveries with a time limit."""
-        if self._everything is None:
-            return self.inputs
-        return list(self._everything())
+        return digest(self.calibration.sha256, self.digest_everything())
 
     @property
     def no_refit(self) -> str | None:
@@ -598,8 +586,8 @@ class Recoveries:
         stored = self._read(name)
         # A result without a time limit also serves where there is one.
         if stored is None and seconds is not None:
-            if not labels:
-                inputs = self.all_inputs
+            if not labels and self._everything is not None:
+                inputs = list(self._everything())
             name = self._distilled_key(mask, inputs, changed, labels=labels, seconds=seconds)
             stored = self._read(name)
         if stored is not None:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -108,18 +108,13 @@ class Resources:
         """The model, loaded and proven on first use."""
         with self._lock:
             if self._model is None:
-                # Loading may convert the model first.
-                with self.timed("load"), self._watch_download():
+                # Loading may download or convert the model first.
+                with self.timed("load"), hub.progress_to(self.progress):
                     self.progress("load", 0, 1)
                     self._model = self._load(self.card, device=self.device)
                     self.progress("load", 1, 1)
             # A model that was passed in is proven too, once.
             return models.verify_model(self._model)
-
-    def _watch_download(self) -> AbstractContextManager[object]:
-        if self.card.revision is None and self.card.source is None:
-            return nullcontext()
-        return hub.progress_to(self.progress)
 
     @property
     def storage_notices(self) -> Notices:
@@ -293,8 +288,7 @@ class TestSplitLog:
     """
 
     def __init__(self, card: ModelCard, dataset: data.Dataset, store: Store) -> None:
-        name = key("test-opened", card.origin, dataset.test_sha256)
-        self._line = f"{name}\n".encode()
+        self._line = f"{key('test-opened', card.origin, dataset.test_sha256)}\n".encode()
         self._file = store.folder.parent / _FILE
 
     @property

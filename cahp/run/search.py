@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import Outcomes, estimate_mean, measure
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.measures import Measure, Measures
+from cahp.run.measures import Measures
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, key_fields, parse_duration
 from cahp.stages.replacement import Replaceability
 from cahp.stages.selection import Minimum, read_budget
@@ -48,18 +47,33 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measu
         raise OptionError(
             f"--goal measures many budgets, and --recover {recovery.name} trains a model for each; use one of {swept}"
         )
-    every = bench.card.full_mask
-    if goal.is_counted and bench.card.count_cache_ratio(every) is None:
+    if goal.is_counted and bench.card.cache is None:
         raise OptionError(f"--goal {goal} needs a causal language model, whose cache is known; choose another goal")
-    if goal.kind.section:
-        _find_measure(goal, measures)
+    # The measure that the goal is about, if it counts what one measures.
+    counted = next((one for one in measures if one.name == goal.kind.section), None)
+    if goal.kind.section and counted is None:
+        raise OptionError(f"--goal {goal} cannot be measured here; choose another goal")
     estimates = dict[int, Estimate]()
     rules = settings.budget_rules(bench.card)
     rules.check_minimum()
     budgets = rules.possible
 
+    def measure_goal(mask: HeadMask) -> Estimate | None:
+        """Measure what the goal is about, with the run's recovery (None: it is not measured)."""
+        if goal.is_counted:
+            return bench.card.count_cache_ratio(mask)
+        if goal.kind.saves:
+            return bench.costs(mask).ratio
+        recovered = None
+        if not mask.is_full:
+            recovered = bench.recoveries.recover(mask, settings.recover)
+        if counted is not None:
+            return counted.goal(bench, mask, recovered)
+        answers = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
+        return goal.estimate(measure(answers, full=bench.full, seed=settings.seed))
+
     def reaches(budget: int) -> bool:
-        estimate = _measure_goal(bench, goal, choose(budget).mask, measures)
+        estimate = measure_goal(choose(budget).mask)
         if estimate is None:
             return False
         estimates[budget] = estimate
@@ -70,29 +84,6 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measu
     else:
         search(budgets, reaches)
     return goal.choose(estimates, len(budgets))
-
-
-def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask, measures: Measures) -> Estimate | None:
-    """Measure what a goal is about for one mask, with the run's recovery (None: it is not measured)."""
-    if goal.is_counted:
-        return bench.card.count_cache_ratio(mask)
-    if goal.kind.saves:
-        return bench.costs(mask).ratio
-    recovered = None
-    if not mask.is_full:
-        recovered = bench.recoveries.recover(mask, bench.settings.recover)
-    if goal.kind.section:
-        return _find_measure(goal, measures).goal(bench, mask, recovered)
-    answers = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
-    return goal.estimate(measure(answers, full=bench.full, seed=bench.settings.seed))
-
-
-def _find_measure(goal: Goal, measures: Measures) -> Measure[Any]:
-    """Return the measure that a goal is about."""
-    for one in measures:
-        if one.name == goal.kind.section:
-            return one
-    raise OptionError(f"--goal {goal} cannot be measured here; choose another goal")
 
 
 def confirm(goal: ReachedGoal, outcomes: Mapping[str, Outcomes]) -> ReachedGoal:

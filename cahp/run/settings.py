@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, Unpack, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, get_args, get_origin, get_type_hints
 
 import msgspec
 import numpy as np
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 # The calibration mix of a causal language model: parts of its calibration tokens that are not text of the data ------
 
-
-T = TypeVar("T")
 
 #: The part of sequences that are read twice; all other names are those of data.
 REPEATS = "repeats"
@@ -88,13 +86,6 @@ class Mix:
 
 
 _NOUNS = {REPEATS: "repeated passages and random tokens"}
-
-
-def spread_among(items: Sequence[T], others: Sequence[T]) -> list[T]:
-    """Return ``items`` in their order with ``others`` evenly spread among them, so that each part has both kinds."""
-    places = [(np.arange(len(part)) + 0.5) / len(part) for part in (items, others)]
-    everything = [*items, *others]
-    return [everything[row] for row in np.argsort(np.concatenate(places), kind="stable")]
 
 
 #: Recoveries of a language model without labels read so many times the tokens that choose its heads, but more than so

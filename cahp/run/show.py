@@ -66,8 +66,7 @@ def mark_kept(mask: HeadMask, added: Iterable[tuple[int, int]]) -> Marks:
     if groups.max() == 2:
         signs.append("◆")
         words.append("added by the per-layer minimum")
-    ends = [f"  {count} kept" for count in mask.counts]
-    return Marks("kept", "kept heads", groups, signs, words, "heads", ends=ends)
+    return Marks("kept", "kept heads", groups, signs, words, "heads", ends=[f"  {count} kept" for count in mask.counts])
 
 
 def show_choice(run: RunDocument) -> Blocks:

@@ -12,7 +12,7 @@ from cahp.files import expanded
 from cahp.models.cards import ModelCard
 from cahp.models.weights import file_digest
 from cahp.recoveries import RECOVERIES
-from cahp.run.settings import REPEATS, Mix, Settings, spread_among
+from cahp.run.settings import REPEATS, Mix, Settings
 from cahp.tasks.answers import NO_LABEL, REPEATS_TOKENS, Window, WindowProtocol
 from cahp.tasks.texts import Item, Texts
 from cahp.values import DataError, Notices, OptionError, digest
@@ -141,11 +141,11 @@ def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard, raw: dat
     if REPEATS in mix.shares:
         from cahp.models.windows import draw_repeats
 
-        wanted = round(total * mix.shares[REPEATS])
-        others += draw_repeats(card, windows, tokens=wanted, seed=settings.seed)
-    mixed_windows = tuple(spread_among(windows.windows, others))
-    labels = np.full(len(mixed_windows), NO_LABEL, dtype=np.int64)
-    return Texts(mixed_windows, None, labels, ALL, card.task)
+        others += draw_repeats(card, windows, tokens=round(total * mix.shares[REPEATS]), seed=settings.seed)
+    every = [*windows.windows, *others]
+    places = [(np.arange(len(part)) + 0.5) / len(part) for part in (windows.windows, others)]
+    spread = tuple(every[row] for row in np.argsort(np.concatenate(places), kind="stable"))
+    return Texts(spread, None, np.full(len(every), NO_LABEL, dtype=np.int64), ALL, card.task)
 
 
 def _read_mixed(name: str, settings: Settings, raw: data.Dataset) -> tuple[Texts, int]:
@@ -313,8 +313,7 @@ def read_all_unlabelled(settings: Settings, raw: data.Dataset, dataset: data.Dat
 
     They are the whole calibration split, or all of ``--recover-data``. Of windows there are as many as fit in memory.
     """
-    tokens = max(settings.tokens, _STATES_BYTES // (4 * card.hidden))
-    whole = replace(settings, limit=None, tokens=tokens)
+    whole = replace(settings, limit=None, tokens=max(settings.tokens, _STATES_BYTES // (4 * card.hidden)))
     if settings.recover_data is None and not card.task.items_are_texts:
         return cut_split(raw, settings.select_split, whole, card).inputs
     inputs, _ = read_unlabelled(whole, raw, dataset, card)

@@ -48,18 +48,44 @@ def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress
     Raises:
         OptionError: If the degree is not one of ``DEGREES``.
     """
+    import kmedoids
+
     _check_degree(degree)
-    heads = len(space.distances)
+    distances = space.distances
+    heads = len(distances)
     ks = cluster_counts(heads)
     mss = np.ones(len(ks))
     labels = np.empty((len(ks), heads), dtype=np.int64)
-    medoids = []
-    for row, (k_labels, k_medoids) in enumerate(_cluster_each(space.distances, ks, seed)):
-        labels[row] = k_labels
-        medoids.append(k_medoids)
+    medoids: list[Ints] = []
+    generator = np.random.default_rng(seed)
+    # FasterPAM reads the matrix by columns. In an array by rows, from 1,000 heads on, nearly every read misses the
+    # cache, which takes five times as long. It is symmetric, so its transpose serves as a copy by columns.
+    by_column = distances.T if heads > COMPLETE else np.asfortranarray(distances)
+    before = np.empty(0, dtype=np.int64)
+    # Without medoids, all heads are equally likely.
+    own = np.ones(heads)
+    for row, k in enumerate(ks.tolist()):
+        start: Any = k
+        order: int | None = seed
+        if heads > COMPLETE:
+            order = None
+            more = k - len(before)
+            if np.count_nonzero(own) < more:
+                # Fewer different heads than clusters: some clusters split equal heads.
+                own = np.ones(heads)
+                own[before] = 0
+            added = generator.choice(heads, more, replace=False, p=own / own.sum())
+            start = np.concatenate([before, added]).astype(np.uintp)
+        # From 1,000 points on, the default number of threads depends on the machine, and the result on that.
+        clusters = kmedoids.fasterpam(by_column, medoids=start, random_state=order, n_cpu=1)
+        labels[row] = clusters.labels
+        before = clusters.medoids.astype(np.int64)
+        medoids.append(before)
+        own = distances[np.arange(heads), before[labels[row]]].astype(np.float64)
+        own[before] = 0
         # Once every head lies on a medoid, further clusters only split equal heads: the curve stays at 1.
         if row == 0 or mss[row - 1] < 1:
-            mss[row] = mean_simplified_silhouette(space.distances, k_labels, k_medoids)
+            mss[row] = mean_simplified_silhouette(distances, labels[row], before)
         progress("clustering", row + 1, len(ks))
     unsuggested = Clustering(ks, mss, labels, tuple(medoids), knee=0, knee_rule=NO_KNEE)
     return with_degree(unsuggested, degree=degree)
@@ -85,39 +111,6 @@ def grid_notice(heads: int) -> str | None:
         "(384, 768 and 1,024 heads) the suggestion differed by at most 2, and 80 to 98 % of the heads kept by either "
         "were kept by both, as with another seed (72 to 99 %)"
     )
-
-
-def _cluster_each(distances: Floats32, ks: Ints, seed: int) -> Iterator[tuple[Ints, Ints]]:
-    """Labels and medoids for each of ``ks``, each from random medoids, or of many heads from the previous ones."""
-    import kmedoids
-
-    heads = len(distances)
-    generator = np.random.default_rng(seed)
-    # FasterPAM reads the matrix by columns. In an array by rows, from 1,000 heads on, nearly every read misses the
-    # cache, which takes five times as long. It is symmetric, so its transpose serves as a copy by columns.
-    by_column = distances.T if heads > COMPLETE else np.asfortranarray(distances)
-    medoids = np.empty(0, dtype=np.int64)
-    # Without medoids, all heads are equally likely.
-    own = np.ones(heads)
-    for k in ks:
-        start: Any = int(k)
-        order: int | None = seed
-        if heads > COMPLETE:
-            order = None
-            more = int(k) - len(medoids)
-            if np.count_nonzero(own) < more:
-                # Fewer different heads than clusters: some clusters split equal heads.
-                own = np.ones(heads)
-                own[medoids] = 0
-            added = generator.choice(heads, more, replace=False, p=own / own.sum())
-            start = np.concatenate([medoids, added]).astype(np.uintp)
-        # From 1,000 points on, the default number of threads depends on the machine, and the result on that.
-        clusters = kmedoids.fasterpam(by_column, medoids=start, random_state=order, n_cpu=1)
-        labels = clusters.labels.astype(np.int64)
-        medoids = clusters.medoids.astype(np.int64)
-        yield labels, medoids
-        own = distances[np.arange(heads), medoids[labels]].astype(np.float64)
-        own[medoids] = 0
 
 
 def with_degree(clustering: Clustering, *, degree: int) -> Clustering:
@@ -276,10 +269,46 @@ def space(
 
 
 def place(points: Floats32, projection: str, seed: int) -> Space:
-    """Project the features ``(N, F)``, and compute the distances between heads."""
+    """Project the features ``(N, F)`` to a plane, and compute the distances between heads."""
     from sklearn.metrics import pairwise_distances
+    from threadpoolctl import threadpool_limits
 
-    embedding = _project(points, projection, seed)
+    heads = len(points)
+    projected = points
+    estimator: Any
+    match projection:
+        case "tsne":
+            from sklearn.manifold import TSNE
+
+            if heads > _MANY_HEADS and points.shape[1] > _COMPONENTS:
+                from sklearn.decomposition import PCA
+
+                projected = PCA(_COMPONENTS, random_state=seed).fit_transform(points)
+            perplexity: float = 10
+            if heads <= _FEW_HEADS:
+                perplexity = max(1, (heads - 1) / 3)
+            estimator = TSNE(n_components=2, perplexity=perplexity, max_iter=1000, random_state=seed)
+        case "umap":
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+                from umap import UMAP
+
+            # A seed forces one job, and UMAP warns unless that is asked for. Its spectral start needs more
+            # than a few heads: it fails for 3, and repeats itself poorly when some are equal.
+            start = "spectral"
+            if heads <= _FEW_HEADS:
+                start = "pca"
+            neighbours = min(15, heads - 1)
+            estimator = UMAP(n_components=2, n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1)
+        case "pca" | "none":
+            from sklearn.decomposition import PCA
+
+            estimator = PCA(n_components=2, random_state=seed)
+    # So few points gain nothing from OpenMP threads, which wait for each other thousands of times: on busy
+    # cores t-SNE then takes 20 times as long. BLAS keeps its threads, as the reference's do: their sums round
+    # otherwise.
+    with _PROJECTING, threadpool_limits(limits=1, user_api="openmp"):
+        embedding = np.asarray(estimator.fit_transform(projected), dtype=np.float32)
     compared = embedding
     if projection == "none":
         compared = points
@@ -342,44 +371,3 @@ def _isometric(signatures: Signatures, *, progress: Progress) -> Floats32:
     # Largest first; the last of N eigenvalues is zero, since centred points span N - 1 dimensions.
     scale = np.sqrt(np.maximum(eigenvalues[:0:-1], 0))
     return np.asarray(axes[:, :0:-1] * scale, dtype=np.float32)
-
-
-def _project(points: Floats32, projection: str, seed: int) -> Floats32:
-    """Coordinates ``(N, 2)`` of the points in the plane."""
-    from threadpoolctl import threadpool_limits
-
-    heads = len(points)
-    estimator: Any
-    match projection:
-        case "tsne":
-            from sklearn.manifold import TSNE
-
-            if heads > _MANY_HEADS and points.shape[1] > _COMPONENTS:
-                from sklearn.decomposition import PCA
-
-                points = PCA(_COMPONENTS, random_state=seed).fit_transform(points)
-            perplexity: float = 10
-            if heads <= _FEW_HEADS:
-                perplexity = max(1, (heads - 1) / 3)
-            estimator = TSNE(n_components=2, perplexity=perplexity, max_iter=1000, random_state=seed)
-        case "umap":
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
-                from umap import UMAP
-
-            # A seed forces one job, and UMAP warns unless that is asked for. Its spectral start needs more
-            # than a few heads: it fails for 3, and repeats itself poorly when some are equal.
-            start = "spectral"
-            if heads <= _FEW_HEADS:
-                start = "pca"
-            neighbours = min(15, heads - 1)
-            estimator = UMAP(n_components=2, n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1)
-        case "pca" | "none":
-            from sklearn.decomposition import PCA
-
-            estimator = PCA(n_components=2, random_state=seed)
-    # So few points gain nothing from OpenMP threads, which wait for each other thousands of times: on busy
-    # cores t-SNE then takes 20 times as long. BLAS keeps its threads, as the reference's do: their sums round
-    # otherwise.
-    with _PROJECTING, threadpool_limits(limits=1, user_api="openmp"):
-        return np.asarray(estimator.fit_transform(points), dtype=np.float32)

@@ -259,14 +259,13 @@ class _Equations:
             add_bypass(self._pruned, self._layer, self._words.merge(down), up.float())
             return
         residuals = self._crosses - self._grams @ before
-        if len(residuals) == 1 or self._helps(residuals, ridge):
-            _replace(self._projection, before + solve_change(gram, residuals.sum(0), self._channels, ridge))
-
-    def _helps(self, residuals: Tensor, ridge: float) -> bool:
-        """Whether the solution of the other windows is nearer to what is wanted on those that are kept apart."""
-        change = solve_change(self._grams[0], residuals[0], self._channels, ridge)
-        # The squared error after the change, less that before.
-        return float((change * (self._grams[1] @ change - 2 * residuals[1])).sum()) <= 0
+        if len(residuals) > 1:
+            # Whether the solution of the other windows is nearer to what is wanted on those that are kept apart.
+            change = solve_change(self._grams[0], residuals[0], self._channels, ridge)
+            # The squared error after the change, less that before; not `> 0`, since NaN is no help either.
+            if not (change * (self._grams[1] @ change - 2 * residuals[1])).sum() <= 0:
+                return
+        _replace(self._projection, before + solve_change(gram, residuals.sum(0), self._channels, ridge))
 
 
 def _list_inputs(

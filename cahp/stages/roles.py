@@ -122,7 +122,19 @@ def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles
     copies = draw_copies(model)
     texts, reason = ask_questions(model)
     norms = [np.zeros((model.layers, model.heads * part)) for part in (model.card.group, 1)]
-    add_norms = partial(_add_norms, model, norms)
+
+    def add_norms(batch: Batch, site: str, layer: int, entering: Tensor) -> None:
+        """Add the norms of what query heads and units, by their context vectors, add to the output of a layer."""
+        if site != "output":
+            return
+        real = batch.real
+        contexts = entering.reshape(*real.shape, -1)[real].float()
+        weight = model.projection(layer).weight.float()
+        for sums in norms:
+            parts = sums.shape[1]
+            for part, (own, columns) in enumerate(zip(contexts.chunk(parts, 1), weight.chunk(parts, 1), strict=True)):
+                sums[layer, part] += float((own @ columns.T).norm(dim=1).sum())
+
     measured, causal = _score(model, copies, nest_progress(progress, 0, 2), tap=add_norms)
     unmeasured = {}
     if not causal:
@@ -183,24 +195,6 @@ def _score(
     return {name: stacked[:, :, place] for place, name in enumerate(probes[0].targets)}, causal
 
 
-def _add_norms(
-    model: HeadModel, norms: Sequence[Floats], batch: Batch, site: str, layer: int, entering: Tensor
-) -> None:
-    """Add to sums by layer the norms of what parts of a layer, such as query heads, add to its output.
-
-    ``entering`` are the context vectors of a batch that enter the output projection.
-    """
-    if site != "output":
-        return
-    real = batch.real
-    contexts = entering.reshape(*real.shape, -1)[real].float()
-    weight = model.projection(layer).weight.float()
-    for sums in norms:
-        parts = sums.shape[1]
-        for part, (own, columns) in enumerate(zip(contexts.chunk(parts, 1), weight.chunk(parts, 1), strict=True)):
-            sums[layer, part] += float((own @ columns.T).norm(dim=1).sum())
-
-
 # Sequences -------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +242,25 @@ def ask_questions(model: HeadModel, draw: Draw = ASSIGNING) -> tuple[list[Probe]
     random = np.random.default_rng(draw.seed)
     probes = []
     for template in TEMPLATES * draw.texts:
-        text, facts, answers, order = _write_questions(template, draw.filler, random)
+        # The facts with a random word each, among filler sentences in a random order.
+        written = []
+        words = []
+        for fact, _, choices in template.facts:
+            words.append(str(random.choice(choices.split())))
+            written.append(fact.format(words[-1]))
+        sentences = [*map(str, random.choice(template.filler, draw.filler, replace=False)), *written]
+        text = template.separator.join(sentences[place] for place in random.permutation(len(sentences)))
+        # The places of the hidden words.
+        facts = []
+        for sentence, (fact, _, _) in zip(written, template.facts, strict=True):
+            facts.append(text.index(sentence) + fact.index("{"))
+        # The questions in a random order, and the places of their answers.
+        order = random.permutation(len(words))
+        answers = []
+        for number in order:
+            text += f"\n{template.facts[number][1]} "
+            answers.append(len(text))
+            text += f"{words[number]}."
         encoded = tokenizer(text, add_special_tokens=False, verbose=False)
         ids = np.array([*before, *encoded["input_ids"]])
         tokens = [encoded.char_to_token(place) for place in (*facts, *answers)]
@@ -268,33 +280,6 @@ def ask_questions(model: HeadModel, draw: Draw = ASSIGNING) -> tuple[list[Probe]
         candidates[asked[:, None], facts_at] = True
         probes.append(Probe(ids, asked, {"retrieval": target}, candidates, template.name))
     return probes, ""
-
-
-def _write_questions(
-    template: Template, filler: int, random: np.random.Generator
-) -> tuple[str, list[int], list[int], Ints]:
-    """Write a text that hides facts among ``filler`` sentences, and questions about them with their answers.
-
-    Returns the text, the places of the hidden words, those of the answers, and the fact of each answer.
-    """
-    text_facts = []
-    words = []
-    for fact, _, choices in template.facts:
-        words.append(str(random.choice(choices.split())))
-        text_facts.append(fact.format(words[-1]))
-    idle = random.choice(template.filler, filler, replace=False)
-    sentences = [*map(str, idle), *text_facts]
-    text = template.separator.join(sentences[place] for place in random.permutation(len(sentences)))
-    facts = []
-    for written, (fact, _, _) in zip(text_facts, template.facts, strict=True):
-        facts.append(text.index(written) + fact.index("{"))
-    order = random.permutation(len(words))
-    answers = []
-    for number in order:
-        text += f"\n{template.facts[number][1]} "
-        answers.append(len(text))
-        text += f"{words[number]}."
-    return text, facts, answers, order
 
 
 # Ablation --------------------------------------------------------------------------------------------------------

@@ -297,8 +297,7 @@ def _complete(
     if budget is not None:
         removed = ranking.overall[~keep[ranking.overall]]
         keep[removed[: budget - int(keep.sum())]] = True
-    mask = HeadMask(keep.reshape(ranking.by_layer.shape))
-    return Selection(mask, budget, k=k, rescued=tuple(rescued))
+    return Selection(HeadMask(keep.reshape(ranking.by_layer.shape)), budget, k=k, rescued=tuple(rescued))
 
 
 def _top(ranking: Ranking, budget: int, min_per_layer: Minimum) -> Selection:
