@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -108,13 +108,18 @@ class Resources:
         """The model, loaded and proven on first use."""
         with self._lock:
             if self._model is None:
-                # Loading may download or convert the model first.
-                with self.timed("load"), hub.progress_to(self.progress):
+                # Loading may convert the model first.
+                with self.timed("load"), self._watch_download():
                     self.progress("load", 0, 1)
                     self._model = self._load(self.card, device=self.device)
                     self.progress("load", 1, 1)
             # A model that was passed in is proven too, once.
             return models.verify_model(self._model)
+
+    def _watch_download(self) -> AbstractContextManager[object]:
+        if self.card.revision is None and self.card.source is None:
+            return nullcontext()
+        return hub.progress_to(self.progress)
 
     @property
     def storage_notices(self) -> Notices:

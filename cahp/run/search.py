@@ -47,7 +47,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measu
         raise OptionError(
             f"--goal measures many budgets, and --recover {recovery.name} trains a model for each; use one of {swept}"
         )
-    if goal.is_counted and bench.card.cache is None:
+    if goal.is_counted and bench.card.count_cache_ratio(bench.card.full_mask) is None:
         raise OptionError(f"--goal {goal} needs a causal language model, whose cache is known; choose another goal")
     # The measure that the goal is about, if it counts what one measures.
     counted = next((one for one in measures if one.name == goal.kind.section), None)
