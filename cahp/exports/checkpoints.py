@@ -163,7 +163,8 @@ def write(
     with scratch() as beside, Output.of(out).whole() as part:
         if form.rounded:
             exact = beside / form.exact
-            _fill(formats.model_form(form.exact), exact, pruned, progress=progress)
+            # All of it is a part of writing the form.
+            _fill(formats.model_form(form.exact), exact, pruned, progress=lambda *_: progress("write", 0, 1))
             pruned = replace(pruned, inputs=texts, exact=exact)
         facts = {
             "cahp.version": version("cahp-explorer"),
@@ -183,6 +184,7 @@ def write(
             results |= outcome_records(states)
         files: list[Footprint] | None = None
         if form.times is not None and seconds is not None:
+            progress("latency", 0, 1)
             files = _time_files(form, part, pruned, provenance.recovery, seconds)
         results |= {
             "form": form.key,

@@ -291,7 +291,7 @@ def timed_on(device: str) -> tuple[str | int | None, ...]:
 #: Fewer tokens tell no pace.
 _FEWEST_TOKENS = 1000
 #: Rows and columns of the multiplied matrices.
-_SIDE = 768
+_SIDE = 1536
 
 
 def record_pace(store: Store, card: ModelCard, *, tokens: float, seconds: float) -> None:
@@ -324,10 +324,10 @@ def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
 
 @cache
 def _speed() -> float:
-    """Floating-point operations per second of a float32 matrix product, measured once per process in 0.2 s."""
+    """Floating-point operations per second of a float32 matrix product, measured once per process in 0.3 s."""
     matrix = np.ones((_SIDE, _SIDE), dtype=np.float32)
     matrix @ matrix
-    # The machine may be busy with other work: the best of several counts.
-    best = min(timeit.repeat(lambda: matrix @ matrix, repeat=12, number=1))
+    # The machine may be busy with other work: the best of several counts, and smaller matrices would suffer more.
+    best = min(timeit.repeat(lambda: matrix @ matrix, repeat=4, number=1))
     # Attention, normalisation and activations are slower: 0.65 of that speed was measured.
     return 0.65 * 2 * _SIDE**3 / best

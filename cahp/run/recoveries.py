@@ -375,6 +375,10 @@ class Recoveries:
             return self._read(self._distilled_key(mask, self.inputs, self._distill_schedule({})))
         return self._read(self._refit_key(mask, name, self._inputs_of(name)))
 
+    def holds(self, mask: HeadMask, name: str) -> bool:
+        """Return whether the result of ``refit`` is in the store."""
+        return self._resources.store.holds(self._refit_key(mask, name, self._inputs_of(name)))
+
     def _read(self, name: str) -> Recovered | None:
         def convert(entry: Entry) -> Recovered:
             start = None

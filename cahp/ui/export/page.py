@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 
 from cahp import features
-from cahp.api.preflight import loading_seconds
+from cahp.api.preflight import count_models, loading_seconds
 from cahp.board.colourings import colour_by_measures
 from cahp.exports import formats, report
 from cahp.exports.checkpoints import TRIED, Provenance, checkpoint
@@ -19,7 +19,7 @@ from cahp.exports.form import ModelForm, show_files
 from cahp.exports.live import Live
 from cahp.exports.masks import MaskOrigin
 from cahp.exports.run_folder import run_archive
-from cahp.models.cards import EVENLY
+from cahp.models.cards import EVENLY, LATENCY_SECONDS
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import BY_HAND, RunDocument, machine, measured_states, outcome_records
 from cahp.run.prune import Run
@@ -33,7 +33,7 @@ from cahp.ui.parts import blocks
 from cahp.ui.parts.display import download, plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
-from cahp.ui.session.work import Kind, pass_seconds, recovery_seconds
+from cahp.ui.session.work import Kind, pass_seconds, plan_recovery, recovery_seconds
 from cahp.values import JsonObject
 from cahp.words import capital, counted, duration, size_of
 
@@ -71,11 +71,9 @@ _RECOMMENDED = ("GGUF", "Compact")
 _CHOICE: JsonObject = {"required": True, "label_visibility": "collapsed"}
 #: How to make a mask fit where it is uneven.
 _EVENLY = "choose the same number in every layer, above"
-#: Bytes of weights that are written in a second, seconds in which a new process imports what loads them, and texts that
-#: are read to compare it with the model in memory.
+#: Bytes of weights that are written in a second, and seconds in which a new process imports what loads them.
 _WRITTEN_PER_S = 1e8
 _IMPORT_S = 8.0
-_COMPARED = 2 * TRIED
 
 
 def draw(explorer: Explorer) -> None:
@@ -255,13 +253,26 @@ def _plan(
         allowed=allowed,
     )
     size = form.estimate_bytes(bench.card, explorer.subject.size(view.mask) or 1.0)
-    recovering = ["evaluation", *RECOVERIES[recover].stages(1)][-1]
-    stages = {
-        recovering: min(recovery_seconds(bench, recover), allowed or np.inf),
-        "write": size / _WRITTEN_PER_S,
-        "reload": _IMPORT_S + loading_seconds(bench.card),
-        "compare": pass_seconds(bench, evaluation=_COMPARED / len(bench.evaluation)),
+    recovering = plan_recovery(bench, recover)
+    if bench.recoveries.holds(view.mask, recover):
+        # Then it was evaluated, too.
+        recovering = {"load": recovering["load"]}
+    else:
+        recovering["evaluation"] *= count_models(recover)
+    compared = pass_seconds(bench, evaluation=min(1.0, TRIED / len(bench.evaluation)))
+    writing = {
+        "write": 1.0 + size / _WRITTEN_PER_S,
+        "reload": _IMPORT_S + loading_seconds(bench.card) + compared,
+        "compare": compared,
     }
+    once = sum(writing.values())
+    if form.times is not None:
+        # The full model is written beside it.
+        writing["latency"] = once + LATENCY_SECONDS
+    if form.rounded:
+        # It is written in full precision first.
+        writing["write"] += once
+    stages = {name: min(seconds, allowed or np.inf) for name, seconds in recovering.items()} | writing
     return Order(f"{name_of(explorer)}-{form.key}-{recover}-{allowed}", form, round(size), write, stages)
 
 

@@ -116,7 +116,7 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
 
 def describe_steps(job: Job[Any]) -> str:
     """List the stages of a job in Markdown, the present one in bold."""
-    names = {stage: on_screen(stage) for stage in job.stages}
+    names = {stage: on_screen(stage) for stage, seconds in job.stages.items() if seconds}
     if job.stage in names:
         names[job.stage] = f"**{names[job.stage]}**"
     return " → ".join(names.values())
@@ -128,8 +128,12 @@ def follow(job: Job[Any], *, name: str, title: str = "") -> None:
     def draw() -> None:
         if job.ended:
             st.rerun()
+        words = title
+        if job.stage in job.stages:
+            # The step at work has a name of its own.
+            words = ""
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(job.share, text=plain(describe_progress(job, title)))
+            st.progress(job.share, text=plain(describe_progress(job, words)))
             st.button("Cancel", key=f"cancel-{name}", on_click=job.cancel)
         if title and job.stages:
             st.caption(describe_steps(job))

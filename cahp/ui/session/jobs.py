@@ -119,6 +119,8 @@ class Job(Generic[T]):
         self._stage_began = 0.0
         self._stage_base = 0
         self._told_left = inf
+        #: The seconds that the stages after the present one may take.
+        self._later = 0.0
 
     @property
     def ended(self) -> bool:
@@ -147,7 +149,12 @@ class Job(Generic[T]):
             left = max(0.0, self._expected - (now - self._began))
         new = self.done - self._stage_base
         if new > 0:
-            left = max(left or 0.0, (now - self._stage_began) * (self.total - self.done) / new)
+            ahead = (now - self._stage_began) * (self.total - self.done) / new
+            if left is not None and self.stages:
+                # The further a stage is, the more its own pace counts.
+                share = self.done / self.total
+                left = share * (ahead + self._later) + (1 - share) * left
+            left = max(left or 0.0, ahead)
         return left
 
     @property
@@ -194,6 +201,7 @@ class Job(Generic[T]):
                 if place > 1:
                     pace = min(_SLOWEST, max(_FASTEST, (spent - self._loaded) / sum(seconds[1:place])))
                 self._expected = spent + pace * sum(seconds[place:])
+                self._later = pace * sum(seconds[place + 1 :])
         self.stage = stage
         self.done = done
         self.total = total

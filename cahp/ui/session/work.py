@@ -84,11 +84,16 @@ def pass_seconds(bench: Bench, *, evaluation: float) -> float:
 
 
 def recovery_seconds(bench: Bench, recover: str) -> float:
-    """Estimate the seconds of a recovery, with loading the model before it and the evaluation after it."""
+    """Estimate the seconds of a recovery; see ``plan_recovery``."""
+    return sum(plan_recovery(bench, recover).values())
+
+
+def plan_recovery(bench: Bench, recover: str) -> dict[str, float]:
+    """Estimate the seconds of each stage of a recovery, with loading the model before and an evaluation after it."""
     tokens = bench.calibration.tokens
     texts = len(bench.calibration)
     stages = preflight.plan_recovery(bench.card, bench.settings, recover, tokens=tokens, texts=texts)
-    return loading_seconds(bench) + sum(stages.values()) + pass_seconds(bench, evaluation=1)
+    return {"load": loading_seconds(bench), **stages, "evaluation": pass_seconds(bench, evaluation=1)}
 
 
 def table_seconds(board: BoardState) -> float:
