@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from cahp.comparison.document import ComparisonDocument
 
 #: The arrays of ``compare.npz`` on one part by name, with a row for each measured mask and a column for each text:
-#: ``predictions`` (classes), ``kl`` (nats from the full model) and, with labels, ``nll`` (nats), ``(R, n)``; and the
-#: ``labels (n,)`` themselves. Of a language model columns are tokens: there are ``documents (n,)``, ``windows (n,)``
-#: and ``sizes (n,)`` in bytes instead of labels; ``copying (R, m)`` are the losses of repeated random tokens, of the
-#: sequences ``copies (m,)``.
+#: ``predictions`` (classes), their probability ``confidence``, ``kl`` (nats from the full model) and, with labels,
+#: ``nll`` (nats), ``(R, n)``; and the ``labels (n,)`` themselves. Of a language model columns are tokens: there are
+#: ``documents (n,)``, ``windows (n,)`` and ``sizes (n,)`` in bytes instead of labels; ``copying (R, m)`` are the losses
+#: of repeated random tokens, of the sequences ``copies (m,)``.
 Answers = Arrays
 
 #: The kinds of numbers of each array, and the arrays that have no rows.
 _KINDS = {
     "predictions": "ui",
+    "confidence": "f",
     "labels": "u",
     "kl": "f",
     "nll": "f",

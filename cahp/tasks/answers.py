@@ -197,6 +197,7 @@ class Evaluation:
     def list_values(self, full: Evaluation) -> dict[str, Array]:
         """Return the arrays ``(n,)`` from which a comparison is computed; ``full`` is the full model's evaluation."""
         values = {"kl": self.divergences(full), "predictions": self.predictions.astype(self._class_type)}
+        values["confidence"] = np.exp(self.log_probabilities.max(axis=1))
         if self.labelled:
             values["nll"] = self.losses
         return values
