@@ -25,7 +25,7 @@ from cahp.api import bundled
 from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill, table_json
 from cahp.comparison.result import FILE, Comparison
 from cahp.features import measures
-from cahp.features.abilities.measuring import measure_abilities
+from cahp.features.abilities.section import RECEIPT, list_items, measure_receipt
 from cahp.features.anatomy import measure_anatomy
 from cahp.features.attribution.measuring import find_baseline
 from cahp.features.head_cards import measuring as cards
@@ -101,7 +101,7 @@ def _measure_sentence(bench: Bench) -> None:
 ENTRIES: Mapping[str, Callable[[Bench], object]] = {
     "roles": lambda bench: find_roles(bench.resources, ablate=bench.card.predicts_tokens),
     "abilities": lambda bench: [
-        measure_abilities(bench, HeadMask.full(bench.card.layers, bench.card.heads), complete=complete)
+        measure_receipt(bench, HeadMask.full(bench.card.layers, bench.card.heads), None, complete=complete)
         for complete in (False, True)
     ],
     "baseline": find_baseline,
@@ -187,6 +187,23 @@ def entry(name: str, what: str) -> None:
     """Measure one of ``ENTRIES`` of a model, and put it into the store that ships."""
     for key, one in measure_entries(name, what).items():
         Store(assets()).save(key, arrays=one.arrays, meta=one.meta, made=MADE)
+
+
+def items(name: str = bundled.NAME) -> None:
+    """Measure again, item by item, what the receipt of a run's abilities was made of."""
+    bench = open_bench(bundled.RUNS[name], progress=REPORTER)
+    document = bundled.read_folder(bundled.run_folder(name)).document
+    receipt = RECEIPT.read_run(document)
+    assert receipt is not None
+    recovered = bench.recoveries.recover(document.mask, bench.settings.recover)
+    arrays = {}
+    for row in list_items(bench, document.mask, recovered, complete=receipt.complete):
+        for state, values in row.values.items():
+            arrays[f"{row.name}/{state}"] = values
+            arrays[f"{row.name}/chance"] = np.broadcast_to(row.chance, values.shape)
+        for state, losses in row.losses.items():
+            arrays[f"{row.name}/losses/{state}"] = losses
+    np.savez_compressed(assets() / "abilities" / f"{name}.npz", allow_pickle=False, **arrays)
 
 
 def summaries(only: str = "*") -> None:

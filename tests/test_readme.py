@@ -71,7 +71,7 @@ NOT_RUN = {
     "make ": "installs, or runs all tests",
     "pip install": "downloads; tests/test_install.py installs the wheel",
     "python3 -m venv": "makes the environment of a checkout, as `make setup` does",
-    "tests/benchmark.py": "takes minutes; tests/unit/test_benchmark.py runs its parts",
+    "assets/benchmark.py": "takes minutes; tests/unit/test_benchmark.py runs its parts",
     "cahp explore": "serves until it is stopped; tests/unit/cli/test_explore.py starts and stops it",
     "--push": "uploads; tests/unit/cli/test_push.py does so to a hub on this machine",
     "--out reproduced --jobs": "downloads BERT and fine-tunes it for hours",
@@ -122,8 +122,8 @@ def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None
     assets = guide.ROOT / "assets"
     assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
     shipped = tomllib.loads((guide.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    left_out = ("pictures", "space", "quick-refits", "bypass", "perplexities", "__pycache__")
-    left_out += ("bundle.py", "description.py", "guide.py", "look_up.py", "site.toml")
+    left_out = ("abilities", "pictures", "space", "quick-refits", "bypass", "perplexities", "__pycache__")
+    left_out += ("benchmark.py", "bundle.py", "description.py", "guide.py", "look_up.py", "site.toml")
     parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 
@@ -230,7 +230,6 @@ MEASURED = {
     "first": "compare/minilm-sst5/compare.json",
     "cache": "compare/smollm2/peers.json",
     "bbc": "compare/minilm-bbc/compare.json",
-    "primary": "compare/*/compare.json",
     "sst5-trained": "compare/minilm-sst5/compare.json",
     "mnli": "compare/minilm-mnli/compare.json",
     "mnli-random": "compare/minilm-mnli/compare.json",

@@ -20,7 +20,7 @@ import numpy as np
 from _articles import ARTICLES, WINDOW, read_articles
 
 from cahp import open_bench
-from cahp.features.abilities import measuring
+from cahp.features.abilities.section import measure_receipt
 from cahp.files import json_text, plain_json, write_whole
 from cahp.outcomes import estimate_ratio, measure
 from cahp.recoveries import RECOVERIES
@@ -76,7 +76,7 @@ def measure_recovery(bench: Bench, articles: Texts | None, recovery: str) -> dic
     if RECOVERIES[recovery].adds_bypass:
         content["adds"] = bench.card.describe_bypass(mask, bench.card.choose_rank(None))
     if bench.card.predicts_tokens:
-        content["abilities"] = plain_json(measuring.measure_abilities(bench, mask, recovered, complete=False))
+        content["abilities"] = plain_json(measure_receipt(bench, mask, recovered, complete=False))
     return content
 
 

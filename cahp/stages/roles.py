@@ -365,18 +365,21 @@ def _rank(values: Floats) -> Ints:
 def _compare(role: str, own: Bools, sets: int, losses: Floats) -> RoleAblation:
     """Compare losses ``(3 + D, T)``: of the full model, without the role's heads or each drawn set, and with zeros."""
     full, without, *others, zero = losses
-    rise = without - full
-    row = RoleAblation(role, int(own.sum()), _mean(rise), _mean(zero - full), sets=sets)
-    if not others:
-        return row
-    rises = np.array(others) - full
-    random = rises.mean(axis=0)
-    means = rises.mean(axis=1)
-    row = replace(row, random=_mean(random), extra=_mean(rise - random), losses=tuple(means.round(5).tolist()))
+    rises = {"without": without - full, "zero": zero - full}
+    means: Floats = np.zeros(0)
+    if others:
+        drawn = np.array(others) - full
+        means = drawn.mean(axis=1)
+        rises["random"] = drawn.mean(axis=0)
+        rises["extra"] = rises["without"] - rises["random"]
+    estimates: JsonObject = {name: _mean(rise) for name, rise in rises.items()}
+    sequences = {name: tuple(rise.round(6).tolist()) for name, rise in rises.items()}
+    rounded = tuple(means.round(5).tolist())
+    row = RoleAblation(role, int(own.sum()), **estimates, sets=sets, losses=rounded, sequences=sequences)
     if row.drawn < FEWEST_SETS:
         return row
     # The share of sets with at least this rise, the role's own included.
-    return replace(row, p=(1 + np.count_nonzero(means >= rise.mean() - 1e-12)) / (1 + row.drawn))
+    return replace(row, p=(1 + np.count_nonzero(means >= rises["without"].mean() - 1e-12)) / (1 + row.drawn))
 
 
 def _losses(

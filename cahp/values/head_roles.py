@@ -6,7 +6,7 @@ among the tokens that the query sees; see ``summarise``. A new role is one row o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Literal
@@ -130,7 +130,8 @@ class RoleAblation:
     There are ``sets`` of as many heads of the same layers that hold none of the role's own (overlap 0). ``losses`` are
     the rises of those that were removed: of all, if they are few. ``p`` is the share of sets with at least the role's
     rise, itself included, and ``corrected`` the same for the number of tested roles (Holm). None: there are fewer than
-    ``FEWEST_SETS``, so it is not tested.
+    ``FEWEST_SETS``, so it is not tested. ``sequences`` are the rises by sequence that each estimate is the mean of, by
+    its name.
     """
 
     role: str
@@ -143,6 +144,7 @@ class RoleAblation:
     corrected: float | None = None
     sets: int = 0
     losses: tuple[float, ...] = ()
+    sequences: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def drawn(self) -> int:

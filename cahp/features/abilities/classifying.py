@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from cahp.data import BBC_NEWS, MANUAL, load
-from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide
+from cahp.features.abilities.record import ItemValues
 from cahp.run import Bench, Recovered
 from cahp.tasks import NO_LABEL, Evaluation, Texts
 from cahp.values import DataError, HeadMask, Ints, spread
@@ -99,8 +99,8 @@ class _Rows:
         return ItemValues(name, label, chance=chance, values=values, by_definition=not self.labelled)
 
 
-def measure_classifier(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> AbilitiesRecord:
-    """Measure all abilities of a pruned classifier, and of the recovered one, beside the full model's.
+def classify_items(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> list[ItemValues]:
+    """Measure the items of all abilities of a pruned classifier, and of the recovered one, beside the full model's.
 
     The evaluation texts are read anyway; at most 210 further texts are read by each model.
     """
@@ -123,7 +123,7 @@ def measure_classifier(bench: Bench, mask: HeadMask, recovered: Recovered | None
         rows.append(answer(read_neutral(bench)).make("neutral", label))
     except DataError as error:
         rows.append(ItemValues("neutral", label, reason=str(error)))
-    return AbilitiesRecord(decide(rows, bench.settings.seed), complete=True)
+    return rows
 
 
 def _list_classes(answers: _Rows, names: Sequence[str]) -> Iterator[ItemValues]:

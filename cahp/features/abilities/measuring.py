@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cahp.features.abilities.items import ABILITIES, AbilityKind, Items, ItemSource, NotMeasurable
-from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide
+from cahp.features.abilities.record import ItemValues
 from cahp.models import known_tokens, start_id
 from cahp.run import Bench, Recovered, Resources, cut_model
 from cahp.store import Entry, key
@@ -25,13 +25,13 @@ STAGE = "abilities"
 _REVISION = 2
 
 
-def measure_abilities(
+def measure_items(
     bench: Bench, mask: HeadMask, recovered: Recovered | None = None, *, complete: bool
-) -> AbilitiesRecord:
-    """Measure the abilities of a causal language model, of that under ``mask``, and of the ``recovered`` one.
+) -> list[ItemValues]:
+    """Measure the items of each ability of a causal language model, of that under ``mask``, and of the ``recovered``.
 
-    All abilities are measured if ``complete``, else those of every run. The seed of the bench draws items and
-    intervals. Losses are read from the store where the same model has read the same items.
+    All abilities are measured if ``complete``, else those of every run. The seed of the bench draws items. Losses are
+    read from the store where the same model has read the same items.
     """
     resources = bench.resources
     seed = bench.settings.seed
@@ -54,7 +54,7 @@ def measure_abilities(
         for number, (state, (kept, how)) in enumerate(states.items()):
             sums[state] = _read(resources, items, kept, how, nest_progress(progress, number, len(states)))
         rows.append(value_items(kind, items, sums))
-    return AbilitiesRecord(decide(rows, seed), complete)
+    return rows
 
 
 def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource:

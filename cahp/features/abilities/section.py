@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from cahp.features.abilities.record import COMPARED, FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability
+from cahp.features.abilities.record import (
+    COMPARED,
+    FLAGS,
+    MEANINGS,
+    REVISION,
+    AbilitiesRecord,
+    Ability,
+    ItemValues,
+    decide,
+)
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import Bench, MaskSubject, Measure, Recovered
 from cahp.show import Blocks, Line, Table, Text
@@ -24,20 +33,29 @@ _CLASSIFIER_PASSES = 1.2
 ITEM_TOKENS = (4_438, 41_831)
 
 
+def list_items(
+    bench: Bench, mask: HeadMask, recovered: Recovered | None = None, *, complete: bool = True
+) -> list[ItemValues]:
+    """Measure the values by item that a receipt is made of; see ``measure_receipt``."""
+    if bench.card.task.predicts_labels:
+        from cahp.features.abilities.classifying import classify_items
+
+        return classify_items(bench, mask, recovered)
+    from cahp.features.abilities.measuring import measure_items
+
+    return measure_items(bench, mask, recovered, complete=complete)
+
+
 def measure_receipt(
     bench: Bench, mask: HeadMask, recovered: Recovered | None, *, complete: bool = True
 ) -> AbilitiesRecord:
     """Measure the abilities of a model under ``mask``, and of the ``recovered`` one.
 
-    Of a language model all abilities are measured if ``complete``, else those that are quick.
+    Of a language model all abilities are measured if ``complete``, else those that are quick. The seed of the bench
+    draws the bootstrap of intervals.
     """
-    if bench.card.task.predicts_labels:
-        from cahp.features.abilities.classifying import measure_classifier
-
-        return measure_classifier(bench, mask, recovered)
-    from cahp.features.abilities.measuring import measure_abilities
-
-    return measure_abilities(bench, mask, recovered, complete=complete)
+    rows = decide(list_items(bench, mask, recovered, complete=complete), bench.settings.seed)
+    return AbilitiesRecord(rows, complete or bench.card.task.predicts_labels)
 
 
 def find_state(record: AbilitiesRecord) -> str:

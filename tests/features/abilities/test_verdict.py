@@ -12,7 +12,7 @@ import pytest
 from fakes import prune
 
 from cahp.api import bundled
-from cahp.features.abilities.classifying import _Rows, find_negations, measure_classifier, mistype
+from cahp.features.abilities.classifying import _Rows, find_negations, mistype
 from cahp.features.abilities.panel import strip_html
 from cahp.features.abilities.record import (
     AbilitiesRecord,
@@ -22,7 +22,7 @@ from cahp.features.abilities.record import (
     find_word,
     lower_limit,
 )
-from cahp.features.abilities.section import RECEIPT
+from cahp.features.abilities.section import RECEIPT, measure_receipt
 from cahp.files import json_text, plain_json
 from cahp.run.bench import Bench
 from cahp.run.recoveries import Recovered
@@ -198,7 +198,7 @@ def test_typing_errors_depend_on_seed_and_text_alone() -> None:
 
 
 def test_a_receipt_of_the_full_model_under_a_full_mask_flags_nothing(small_bench: Bench) -> None:
-    record = measure_classifier(small_bench, HeadMask.full(small_bench.card.layers, small_bench.card.heads), None)
+    record = measure_receipt(small_bench, HeadMask.full(small_bench.card.layers, small_bench.card.heads), None)
     assert record.complete
     assert not {"lost", "weaker"} & set(record.by_word("pruned"))
     names = [row.name for row in record.rows]
@@ -209,20 +209,19 @@ def test_a_receipt_of_the_full_model_under_a_full_mask_flags_nothing(small_bench
     assert {row.label for row in record.rows[:2]} == {f"class {name}" for name in small_bench.class_names}
 
 
-def make_record() -> AbilitiesRecord:
-    """Make a receipt of which the pruned model loses one ability."""
+def make_items() -> list[ItemValues]:
+    """Make the items of a receipt of which the pruned model loses one ability."""
     full = np.ones(100)
     broken = np.repeat([0.0, 1.0], [80, 20])
-    rows = [
+    return [
         ItemValues("recall_0", "class <b>", values={"full": full, "pruned": full}),
         ItemValues("neutral", "texts of another kind", chance=0.2, values={"full": full, "pruned": broken}),
         ItemValues("negation", "texts with a negation", reason="there are none"),
     ]
-    return AbilitiesRecord(decide(rows), complete=True)
 
 
 def test_the_strip_has_a_symbol_a_word_and_a_stop_of_the_keyboard_for_each_ability() -> None:
-    html = strip_html(make_record(), "pruned", "none")
+    html = strip_html(AbilitiesRecord(decide(make_items())), "pruned", "none")
     assert html.count('tabindex="0"') == 3
     assert re.findall(r'class="ability-word">([^<]*)<', html) == ["lost", "kept", "not measurable"]
     assert "\N{MULTIPLICATION X} texts of another kind<" in html
@@ -231,14 +230,13 @@ def test_the_strip_has_a_symbol_a_word_and_a_stop_of_the_keyboard_for_each_abili
 
 
 def test_the_goal_keeps_least_heads_at_no_loss(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(bench: Bench, mask: HeadMask, recovered: Recovered | None, **_: object) -> AbilitiesRecord:
+    def measure(bench: Bench, mask: HeadMask, recovered: Recovered | None, **_: object) -> list[ItemValues]:
         assert (recovered is None) == mask.is_full
-        record = make_record()
         if mask.count < 8:
-            return record
-        return AbilitiesRecord(record.rows[:1])
+            return make_items()
+        return make_items()[:1]
 
-    monkeypatch.setattr("cahp.features.abilities.classifying.measure_classifier", measure)
+    monkeypatch.setattr("cahp.features.abilities.classifying.classify_items", measure)
     settings = fakes.quick_task(tmp_path, budget="auto", recover="refit", goal="abilities")
     run = prune(settings, store=store).document
     assert (run.goal.heads, run.mask.count) == (8, 8)
