@@ -14,7 +14,7 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib import import_module
@@ -28,15 +28,17 @@ from look_up import table
 import cahp
 from cahp import methods
 from cahp.api import bundled
-from cahp.comparison import Comparison
+from cahp.comparison import Comparison, SplitResults, claims
 from cahp.comparison.plan import LANGUAGE, PRESETS
-from cahp.comparison.sentences import describe_p
+from cahp.comparison.sentences import count_texts, describe_p, describe_result
+from cahp.comparison.summary import Primary
 from cahp.exports import formats
 from cahp.exports.form import ModelForm
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings, describe, flags
 from cahp.values import Estimate
+from cahp.words import percent
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -126,6 +128,47 @@ def _ranked(comparison: str, budget: int) -> list[str]:
     return table(" | ".join(columns + [f"{name} after refit, %" for name in shares]), rows)
 
 
+def _list_comparisons() -> Iterator[tuple[str, SplitResults, Primary]]:
+    """Yield each bundled comparison of several methods with its name and its primary test."""
+    for file in sorted(bundled.comparisons_folder().glob("*/compare.json")):
+        results = read_comparison(file.parent.name).results
+        if results.primary is not None and results.primary.tests:
+            yield file.parent.name, results, results.primary
+
+
+def _list_primary() -> Iterator[tuple[object, ...]]:
+    """Yield the primary test of each bundled comparison against each method."""
+    for name, results, primary in _list_comparisons():
+        for test in primary.tests:
+            n = count_texts(test, results.noun).removeprefix("n = ")
+            result = re.sub(r"\(.*; ", "; ", describe_result(test)).removesuffix(")").replace(" ;", ";")
+            if test.better is not None:
+                result = "CAHP is ahead" if test.better == results.against else "CAHP is behind"
+            lead = f"{test.lead.text} {test.lead.interval}, {describe_p(test.p_holm)}"
+            yield f"`{name}`", primary.words, n, f"`{test.method}`", lead, result
+
+
+def _list_critical() -> Iterator[tuple[object, ...]]:
+    """Yield the share of the criticality that the methods of each bundled comparison keep at each number of heads."""
+    for name, results, _ in _list_comparisons():
+        for budget in results.budgets:
+            shares = claims.kept_shares(results.document, budget)
+            if shares.empty:
+                continue
+            means, tests = claims.compare_shares(shares, results.against)
+            places: dict[str, list[str]] = {"less": [], "more": [], "tie": []}
+            for method in (one for one in results.methods if one in tests and one != claims.RANDOM):
+                place = "tie"
+                if not tests[method].tie:
+                    place = "less" if tests[method].better == results.against else "more"
+                places[place].append(f"`{method}` {percent(means[method], 0)}")
+            random = tests[claims.RANDOM]
+            lead = f"{random.lead.text.removesuffix(' points')} {random.lead.interval}, {describe_p(random.p_holm)}"
+            baseline = f"{percent(means[claims.RANDOM], 0)} (CAHP's lead {lead})"
+            own = percent(means[results.against], 0)
+            yield f"`{name}`", budget, own, baseline, *(", ".join(names) for names in places.values())
+
+
 #: The tables that come from code: their mark, their head, and what makes their rows.
 _FROM_CODE: Mapping[str, tuple[str, Callable[[], Iterable[Iterable[object]]]]] = {
     "commands": (
@@ -165,6 +208,11 @@ _FROM_CODE: Mapping[str, tuple[str, Callable[[], Iterable[Iterable[object]]]]] =
     "presets": (
         "`--preset` | methods | heads kept | seeds | calibration and evaluation texts | recoveries",
         lambda: map(_preset, PRESETS),
+    ),
+    "primary": ("comparison | primary test | n | CAHP against | lead of CAHP, nats | result", _list_primary),
+    "critical": (
+        "comparison | heads | CAHP keeps | random selection, points | keep less | keep more | not significant",
+        _list_critical,
     ),
 }
 #: The tables of bundled comparisons, by their mark.

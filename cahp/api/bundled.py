@@ -227,7 +227,7 @@ def _find_results(model: str, sha256: str, data: str) -> SplitResults | None:
     return results
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _comparison(file: Path, changed: int) -> BundledComparison:
     # ``changed`` is part of the cache key: a file that was replaced is read again.
     from cahp.comparison.result import Comparison

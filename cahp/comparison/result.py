@@ -137,8 +137,9 @@ class SplitResults:
 
     @property
     def title(self) -> str:
-        """Model, data and number of methods, as the label of a comparison."""
-        return f"{self.document.model.id} on {self.document.data.id}, {counted(len(self.methods), 'method')}"
+        """Model, data, and numbers of methods and seeds, as the label of a comparison."""
+        counts = f"{counted(len(self.methods), 'method')}, {counted(len(self.document.seeds), 'seed')}"
+        return f"{self.document.model.id} on {self.document.data.id}, {counts}"
 
 
 @dataclass(frozen=True, eq=False)

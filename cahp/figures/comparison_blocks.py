@@ -59,7 +59,7 @@ def show_comparison(comparison: Comparison) -> Blocks:
     results = comparison.results
     document = comparison.document
     masks = counted(len(document.cells), "mask")
-    yield Text(f"{results.title}, {masks}, {counted(len(document.seeds), 'seed')}")
+    yield Text(f"{results.title}, {masks}")
     yield from show_primary(results)
     for part in reversed(document.parts):
         for outcome in results.outcomes:

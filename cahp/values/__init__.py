@@ -398,7 +398,12 @@ class Estimate:
     @property
     def _digits(self) -> int:
         if self.unit == "nats":
-            return words.nats_digits(self.value)
+            digits = words.nats_digits(self.value)
+            nearest = min(abs(self.low), abs(self.high))
+            # An end beside 0 is written with a digit more, so that one sees on which side it is.
+            if 0.05 <= nearest * 10**digits < 0.5:
+                digits += 1
+            return digits
         return {"share": 1, "points": 1, "ratio": 2, "bits": 3, "number": 1}[self.unit]
 
 

@@ -165,17 +165,18 @@ def _is_of(explorer: Explorer, choice: Choice) -> bool:
 def _draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | None:
     """Draw the list of comparisons and return the selected one (None: there is none).
 
-    At first it is the largest of the explorer's model, or else of its family, or of all.
+    At first it is the one with most seeds of the explorer's model, or else of its family, or of all.
     """
     requested = st.session_state.pop(f"{_CHOSEN}-next", None)
     if requested in choices:
         st.session_state[_CHOSEN] = requested
     elif st.session_state.get(_CHOSEN) not in choices or st.session_state[_CHOSEN_FOR] != explorer.card.identity:
 
-        def rank(key: str) -> tuple[bool, bool, int]:
+        def rank(key: str) -> tuple[bool, bool, int, int]:
             comparison = choices[key].comparison
-            family = comparison.document.model.family == explorer.card.family
-            return _is_of(explorer, choices[key]), family, len(comparison.results.means)
+            document = comparison.document
+            family = document.model.family == explorer.card.family
+            return _is_of(explorer, choices[key]), family, len(document.seeds), len(comparison.results.means)
 
         st.session_state[_CHOSEN] = max(choices, key=rank, default=None)
     st.session_state[_CHOSEN_FOR] = explorer.card.identity
