@@ -19,6 +19,7 @@ from cahp.features.learn.stage import (
     draw_sentence,
     draw_stage,
     draw_title,
+    tell_guess,
 )
 from cahp.features.learn.steps import Answer, Subject
 from cahp.ui.frame import page_url
@@ -47,6 +48,8 @@ class Classroom:
     answers: dict[int, Answer] = field(default_factory=dict)
     guesses: dict[int, dict[str, int]] = field(default_factory=dict)
     people: set[str] = field(default_factory=set)
+    #: Whether its code was shown.
+    greeted: bool = False
 
     @property
     def moment(self) -> tuple[int, Answer | None]:
@@ -121,35 +124,38 @@ def invite(subject: Subject, leader: str) -> None:
         st.markdown(
             "Each person guesses on their own screen. Then all guesses are shown with the measured answer. You choose "
             "the step and when to show its answer. Guesses are anonymous and deleted when you end the class or close "
-            "this tab."
+            "this tab. [A plan of 20 minutes](Guide?page=learn/the-lesson.md) is in the guide."
         )
         if st.button("Open a class", key="class-open"):
             CLASSES.open(Classroom(subject, leader))
             st.rerun()
 
 
-def draw_door(room: Classroom) -> None:
-    """Draw how to join the class and how to end it."""
+def draw_bar(room: Classroom) -> None:
+    """Draw the line of a class above its steps, and once in full how to join."""
+    with st.container(horizontal=True, vertical_alignment="center", key="class-bar"):
+        st.fragment(_draw_attendance, run_every=_PULSE_S)(room)
+        wanted = st.button("Show the code", key="class-code", icon=":material/qr_code_2:")
+        if st.button("End the class", key="class-end"):
+            CLASSES.close(room.leader)
+            st.rerun()
+    if wanted or not room.greeted:
+        room.greeted = True
+        st.dialog("Join this class")(_draw_code)(room)
+
+
+def _draw_code(room: Classroom) -> None:
     import segno
 
     url, elsewhere = page_url("Learn", **{_PARAMETER: room.code})
-    code = segno.make(url, error="m").svg_inline(scale=5, border=3, dark="#000", light="#fff")
-    with st.container(border=True, key="class-door"):
-        # Closed after the first step, when most people have joined.
-        with st.expander("Join this class", expanded=room.moment == (0, None)):
-            picture, words = st.columns([1, 3], gap="medium", vertical_alignment="center")
-            picture.image(str(code), caption="Scan to join")
-            words.code(url, language=None, wrap_lines=True)
-            if not elsewhere:
-                words.warning(
-                    "Only this machine can open this address. For a class, start the explorer with "
-                    "`cahp explore --host 0.0.0.0` and open the address that it prints."
-                )
-        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-            st.fragment(_draw_attendance, run_every=_PULSE_S)(room)
-            if st.button("End the class", key="class-end"):
-                CLASSES.close(room.leader)
-                st.rerun()
+    code = segno.make(url, error="m").svg_inline(scale=8, border=3, dark="#000", light="#fff")
+    st.image(str(code), caption="Scan to join")
+    st.code(url, language=None, wrap_lines=True)
+    if not elsewhere:
+        st.warning(
+            "Only this machine can open this address. For a class, start the explorer with "
+            "`cahp explore --host 0.0.0.0` and open the address that it prints."
+        )
 
 
 def _draw_attendance(room: Classroom) -> None:
@@ -184,9 +190,9 @@ def attend(room: Classroom, who: str) -> None:
                 st.markdown(f"You guessed **{step.amount(guess)}**. The leader shows the answer.")
         else:
             draw_axis(step, answer, guess, room.list_guesses(at))
-            draw_sentence(answer.headline)
-            with st.expander("Figures", expanded=True):
-                draw_answer(step, answer, guess, room.list_guesses(at))
+            draw_sentence(tell_guess(step, answer, guess))
+            with st.expander("Figures"):
+                draw_answer(step, answer)
     st.caption(plain(subject.describe()))
     rows = []
     for place, shown in sorted(room.answers.items()):

@@ -19,10 +19,11 @@ from cahp.features.learn.stage import (
     draw_sentence,
     draw_stage,
     draw_title,
+    tell_guess,
 )
-from cahp.features.learn.steps import TURN, Answer, Step, Subject, answer_turn, choose_best
+from cahp.features.learn.steps import TURN, Answer, Step, Subject, answer_turn
 from cahp.outcomes import OUTCOMES
-from cahp.recoveries import NONE, QUICK
+from cahp.recoveries import AT_ONCE, NONE, QUICK
 from cahp.run import Bench
 from cahp.ui.frame import find_text_maps, go_to, is_history_navigation, job_card, need_run, put_address
 from cahp.ui.parts import clear_note, plain
@@ -118,20 +119,15 @@ def draw(explorer: Explorer) -> None:
     learner: _Learner = st.session_state.setdefault("cahp_learn", _Learner())
     lesson = _Lesson(explorer, subject, learner, room)
     at = _follow_address(lesson)
-    # People join at the first step; afterwards the step comes first.
-    joining = room is not None and room.moment == (0, None)
     if room is not None:
         room.at = at
-        if joining:
-            classroom.draw_door(room)
+        classroom.draw_bar(room)
     draw_title(subject, at)
     with st.container(key="learn-step"):
         _draw_step(lesson, at)
     _draw_way(lesson, at)
     if room is None:
         classroom.invite(subject, explorer.id)
-    elif not joining:
-        classroom.draw_door(room)
     st.caption(plain(subject.describe()))
 
 
@@ -155,11 +151,12 @@ def _find_subject(explorer: Explorer) -> Subject | None:
         scene = job_card(explorer, SCENE, (explorer.bench, family), name="scene", title="Read a sentence")
     if scene is None:
         return None
-    # The last step is about budgets after a refit, if all of them are refitted.
+    # The last step is about budgets after a refit, or after a quick one, if all of them are refitted.
     swept = NONE.name
-    refitted = explorer.table(QUICK.name)
-    if refitted is not None and all(row.outcomes is not None for row in refitted.rows()):
-        swept = QUICK.name
+    for recovery in (AT_ONCE, QUICK):
+        refitted = explorer.table(recovery.name)
+        if refitted is not None and all(row.outcomes is not None for row in refitted.rows()):
+            swept = recovery.name
     hues = tuple(tints(clusters.families).tolist())
     return Subject(
         explorer.bench,
@@ -209,6 +206,7 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
     seen = lesson.see(at)
     guess = None
     guesses = []
+    budget = 0
     # Above the guess, which it may show.
     stage = st.container()
     if step.name == "head":
@@ -217,17 +215,14 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
     if step.question and seen is None:
         budget = _ask(lesson, at)
     else:
-        budget = 0
         sentence = subject.scene.describe(subject.bench.card.unit)
         if seen is not None:
-            sentence = seen.headline
+            budget = int(seen.value)
             if lesson.room is None:
                 guess = lesson.learner.guesses[lesson.key(at)]
-                sentence = f"You guessed {step.amount(guess)}. {sentence}"
-                budget = choose_best([guess], seen)
             else:
                 guesses = lesson.room.list_guesses(at)
-                budget = choose_best(guesses, seen)
+            sentence = tell_guess(step, seen, guess)
         with draw_sentence(sentence):
             if at + 1 < len(subject.steps):
                 label = f"Next: {subject.steps[at + 1].short.lower()}"
@@ -239,8 +234,8 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
                 explorer.board.set_budget(budget)
                 go_to("home")
         if seen is not None:
-            with st.expander("Figures", expanded=lesson.room is not None):
-                draw_answer(step, seen, guess, guesses)
+            with st.expander("Figures"):
+                draw_answer(step, seen)
                 if step.measure is not None:
                     stored = subject.bench.resources.store.load(lesson.key(at))
                     if stored is not None and stored.made:

@@ -82,13 +82,17 @@ def describe_stage(subject: Subject, step: Step, known: Answer | None, *, answer
 
 
 def draw_axis(step: Step, answer: Answer, guess: int | None, guesses: Sequence[int]) -> None:
-    """Draw the measured answer with its interval, the own ``guess``, and the ``guesses`` of a class on one axis.
+    """Draw the measured answer with its interval, the own ``guess``, and a histogram of the ``guesses`` of a class.
 
     The axis is the range of the guess, and longer only where the answer lies outside.
     """
     low, high = answer.interval or (answer.value, answer.value)
     value = round(answer.value, 1)
     said = f"Measured: {step.amount(value)}"
+    middle = ""
+    if guesses:
+        middle = f"Median of {len(guesses)} guesses: {step.amount(float(np.median(guesses)))}"
+        said += f". {middle}"
     if guess is not None:
         said += f". Your guess: {step.amount(guess)}, {describe_distance(step, guess, answer)}"
     data = {
@@ -100,6 +104,7 @@ def draw_axis(step: Step, answer: Answer, guess: int | None, guesses: Sequence[i
         "high": high,
         "guess": guess,
         "guesses": list(guesses),
+        "middle": middle,
         "label": said,
     }
     _component("cahp_learn_axis", "axis.js")(key=f"learn-axis-{step.name}", data=data)
@@ -137,7 +142,9 @@ def _component(name: str, *files: str) -> Any:
 
 def draw_guess(step: Step, start: int, **options: Any) -> int:
     """Draw the slider for a guess."""
-    guess: int = st.slider(step.question, 0, step.highest, start, format=f"%d {step.unit}", **options)
+    guess: int = st.slider(
+        step.question, 0, step.highest, start, format=f"%d {step.unit.replace('%', '%%')}", **options
+    )
     return guess
 
 
@@ -154,27 +161,30 @@ def describe_distance(step: Step, guess: int, answer: Answer) -> str:
     if low <= guess <= high:
         return "right"
     # Percentages differ by percentage points.
-    unit = step.unit.replace("per cent", "points")
+    unit = step.unit.replace("%", "points")
     side = "low"
     if guess > answer.value:
         side = "high"
     return f"{round(abs(guess - answer.value), 1):g} {unit} too {side}"
 
 
-def draw_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence[int]) -> None:
-    """Draw the figures of an answer, with the own ``guess`` and the sorted ``guesses`` of a class."""
+def tell_guess(step: Step, answer: Answer, guess: int | None) -> str:
+    """Return the headline of an answer, after a sentence about the own ``guess`` (None: there is none)."""
+    if guess is None:
+        return answer.headline
+    told = f"You guessed {step.amount(guess)}: {describe_distance(step, guess, answer)}."
+    if guess in answer.reached:
+        told = f"You guessed {step.amount(guess)}: that gives {answer.reached[guess]}."
+    return f"{told} {answer.headline}"
+
+
+def draw_answer(step: Step, answer: Answer) -> None:
+    """Draw the figures of an answer."""
     measured = step.amount(round(answer.value, 1))
     if answer.interval is not None:
         measured += f", {answer.spread} {span(*answer.interval)}"
     if answer.sample:
         measured += f", n = {answer.sample}"
     st.markdown(f"**{step.question}** Measured: {plain(measured)}.")
-    titles = []
-    if guess is not None:
-        titles.append(f"Your guess: {step.amount(guess)}, {describe_distance(step, guess, answer)}")
-    if guesses:
-        titles.append(f"Median of {len(guesses)} guesses: {step.amount(float(np.median(guesses)))}")
-    if titles:
-        st.markdown(f"**{plain('. '.join(titles))}.**")
     st.markdown(plain(answer.meaning))
     draw_blocks([Table("", ("variant", answer.outcome), list(answer.bars.items()), name=f"learn-{step.name}")])

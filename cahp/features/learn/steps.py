@@ -5,7 +5,7 @@ Every sentence is built from measurements, also where a model does not behave as
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from cahp.board import BudgetTable
 from cahp.features.learn.scene import HeadFamily, Scene
 from cahp.outcomes import OUTCOMES, accuracy_change, estimate_mean, same_predictions
-from cahp.recoveries import NONE
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import Bench
 from cahp.stages import top
 from cahp.store import key
@@ -48,7 +48,8 @@ class Answer:
 
     ``headline`` says it in one sentence of at most 20 words, ``meaning`` what follows. ``bars`` are the variants of the
     model that are compared, in shares of what ``outcome`` names: the full model, then the subject of the step, then
-    others. ``sample`` is what it was measured on (empty: it was counted).
+    others. ``sample`` is what it was measured on (empty: it was counted). ``reached`` is the outcome of each
+    guess, where it is measured for all.
     """
 
     value: float
@@ -59,6 +60,7 @@ class Answer:
     outcome: str
     sample: str = ""
     spread: str = "95 % interval"
+    reached: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class Subject:
             "likeness": task.words.likeness,
             "draws": DRAWS,
             "outcome": OUTCOMES[self.outcome].label,
-            "swept": ", as pruned",
+            "swept": RECOVERIES[self.swept].beside,
             "asked": 100,
             "predictions": "predicted tokens",
             "noun": "tokens",
@@ -174,8 +176,6 @@ class Subject:
             words["others"] = f" ({self.family.named_otherwise} of them under another role on the board)"
         if scene.before.words == scene.after.words:
             words["effect"] = f"Here it stays “{scene.before.words}”."
-        if self.swept != NONE.name:
-            words["swept"] = ", after a refit"
         return words
 
     def say(self, text: str, **words: object) -> str:
@@ -480,9 +480,11 @@ def answer_turn(subject: Subject, table: BudgetTable | None) -> Answer | None:
         least = full.value - _POINTS / 100
     budget = 0
     reached = None
+    guesses = {}
     for row in table.rows():
         if row.outcomes is None:
             return None
+        guesses[row.budget] = row.outcomes[subject.outcome].text
         # The same goal as a difference in points, without an error of rounding.
         if round(row.outcomes[subject.outcome].value - least, 9) < 0:
             reached = None
@@ -493,10 +495,4 @@ def answer_turn(subject: Subject, table: BudgetTable | None) -> Answer | None:
         return None
     enough = Estimate(budget, None, 0, "number")
     words = {"reached": reached.text, "full": full.text}
-    return subject.answer(TURN, "counted", enough, [full, reached], words)
-
-
-def choose_best(guesses: Iterable[int], answer: Answer) -> int:
-    """Return the smallest guess that is enough, or else the answer."""
-    enough = int(answer.value)
-    return min((guess for guess in guesses if guess >= enough), default=enough)
+    return replace(subject.answer(TURN, "counted", enough, [full, reached], words), reached=guesses)

@@ -111,13 +111,13 @@ def test_before_the_guess_only_the_full_model_has_a_bar_and_no_head_is_removed(n
 
 def test_the_names_of_classes_in_an_answer_are_no_markup() -> None:
     answer = replace(ANSWERS["random"], meaning="It stays **odd**: [odd](there)")
-    app = open_part(draw_answer, Step("random", HeadMask.full(6, 12), (), 100, unit="answers"), answer, 1, [])
+    app = open_part(draw_answer, Step("random", HeadMask.full(6, 12), (), 100, unit="answers"), answer)
     shown = [one.value for one in app.markdown]
     assert any(r"\*\*odd\*\*" in words for words in shown)
     assert any(r"\[odd\]" in words for words in shown)
     # A measured whole number has no decimal place.
     answer = replace(ANSWERS["random"], value=3.0, interval=None, sample="")
-    app = open_part(draw_answer, Step("random", HeadMask.full(6, 12), (), 100, unit="answers"), answer, 1, [])
+    app = open_part(draw_answer, Step("random", HeadMask.full(6, 12), (), 100, unit="answers"), answer)
     assert any("Measured: 3 answers." in one.value for one in app.markdown)
 
 

@@ -1,13 +1,17 @@
-// The axis of an answer as a Streamlit component: what was measured above it, and the own guess and those of a class below.
+// The axis of an answer as a Streamlit component: what was measured and a histogram of the guesses of a class above it,
+// and the own guess below.
 
 import { make } from "../../../board/core/elements.js";
+
+const BINS = 36; // of the histogram, where guesses have no fewer values
+const TALL = 58; // px of its highest column
 
 export default function ({ data, parentElement }) {
   if (!data) return;
   parentElement.querySelector(".axis")?.remove();
-  const { begin, end, unit, value, low, high, guess, guesses, label } = data;
-  const root = make("div", "axis", parentElement);
-  const amount = (number) => (unit === "per cent" ? `${number} %` : `${number} ${number === 1 ? unit.replace(/s$/, "") : unit}`);
+  const { begin, end, unit, value, low, high, guess, guesses, middle, label } = data;
+  const root = make("div", guesses.length ? "axis crowd" : "axis", parentElement);
+  const amount = (number) => `${number} ${number === 1 ? unit.replace(/s$/, "") : unit}`;
   root.setAttribute("role", "img");
   root.setAttribute("aria-label", label);
   const share = (number) => (100 * (number - begin)) / Math.max(1e-9, end - begin);
@@ -18,13 +22,23 @@ export default function ({ data, parentElement }) {
     if (text) mark.style.transform = `translateX(-${share(number)}%)`;
     return mark;
   };
+  const counts = new Map();
+  const bins = Math.min(BINS, Math.ceil(end - begin) + 1);
+  for (const other of guesses) {
+    const bin = Math.min(bins - 1, Math.floor((bins * (other - begin)) / (end - begin)));
+    counts.set(bin, (counts.get(bin) ?? 0) + 1);
+  }
+  const most = Math.max(4, ...counts.values());
+  for (const [bin, count] of counts) {
+    const column = make("span", "others", root);
+    Object.assign(column.style, { left: `${(100 * bin) / bins}%`, width: `${100 / bins}%`, height: `${(TALL * count) / most}px` });
+  }
   make("span", "base", root);
   for (const tick of [begin, (begin + end) / 2, end]) put("tick", tick, `${Math.round(tick)}`);
   if (high > low) put("band", low).style.width = `${share(high) - share(low)}%`;
   put("measured", value);
   put("measured-words", value, `measured: ${amount(value)}`);
-  for (const other of guesses) put("other", other);
-  if (guesses.length) make("span", "class-words", root, "grey: guesses of the class");
+  if (middle) make("span", "class-words", root, `grey: the class. ${middle}`);
   if (guess == null) return;
   put("own", guess);
   put("own-words", guess, `you: ${amount(guess)}`);
