@@ -157,7 +157,10 @@ def draw_sentence(sentence: str) -> Any:
 
 def describe_distance(step: Step, guess: int, answer: Answer) -> str:
     """Return how far the guess was from the measured value."""
-    low, high = answer.interval or (answer.value, answer.value)
+    low, high = answer.value - 0.5, answer.value + 0.5
+    # The range of random selections is no uncertainty of their median.
+    if answer.interval is not None and answer.spread == Answer.spread:
+        low, high = answer.interval
     if low <= guess <= high:
         return "right"
     # Percentages differ by percentage points.

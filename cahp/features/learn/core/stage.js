@@ -113,4 +113,7 @@ function answer(stage, data, moves) {
     // The browser draws the old width first.
     if (moves) setTimeout(() => (fill.style.width = `${100 * bar.value}%`), 60);
   }
+  if (!data.bars.length) return;
+  const ends = make("div", "ends", make("div", "bar scale", bars));
+  for (const share of [0, 50, 100]) make("span", "", ends, `${share} %`);
 }
