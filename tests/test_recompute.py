@@ -76,3 +76,24 @@ def test_the_premise_follows_from_the_values_of_heads_and_pairs(name: str) -> No
     assert document["interaction"]["within"]["value"] == pytest.approx(means[0], abs=1e-3)
     assert document["interaction"]["between"]["value"] == pytest.approx(means[1], abs=1e-3)
     assert document["interaction"]["difference"]["value"] == pytest.approx(means[0] - means[1], abs=1e-3)
+
+
+def test_calibration_errors_follow_from_the_confidence_of_predictions() -> None:
+    away = []
+    for path in sorted((ASSETS / "compare").glob("*/compare.npz")):
+        arrays = np.load(path, allow_pickle=False)
+        cells = json.loads(path.with_name("compare.json").read_text(encoding="utf-8"))["cells"]
+        for part in ("eval", "report"):
+            if f"{part}_confidence" not in arrays:
+                continue
+            right = arrays[f"{part}_predictions"] == arrays[f"{part}_labels"]
+            confidence = arrays[f"{part}_confidence"].astype(float)
+            for recovered in (one for cell in cells for one in cell["recoveries"].values()):
+                own = confidence[recovered["row"]]
+                bins = np.minimum((own * 15).astype(int), 14)
+                gaps = np.bincount(bins, weights=own - right[recovered["row"]], minlength=15)
+                away.append(abs(recovered[part]["ece"] - np.abs(gaps).sum() / len(own)))
+    # Confidence ships in 16 bits, so a text at the edge of a bin may be in the next one.
+    assert len(away) > 100
+    assert max(away) < 1e-2
+    assert np.mean(away) < 1e-3
