@@ -209,4 +209,4 @@ def test_all_six_guesses_have_bundled_answers_without_the_model(storyteller: Exp
         bundled = any(caption.value.startswith("Bundled: measured on") for caption in app.caption)
         assert bundled == (step != "turn")
         check_words(app)
-    assert "87 groups are enough" in text_of(app, "markdown")
+    assert "68 groups are enough, after quick refit" in text_of(app, "markdown")

@@ -29,10 +29,10 @@ def test_a_head_is_drawn_and_the_answer_moves_after_the_guess(open_page: Callabl
     expect(step).to_contain_text("1 answers")
     expect(page.locator(".dot.seen")).to_have_count(1)
     step.get_by_role("button", name="Check my guess").click()
-    expect(step).to_contain_text("1 of 311 answers changed. Here it stays “business”.")
+    expect(step).to_contain_text("You guessed 1 answer: right. 1 of 311 answers changed. Here it stays “business”.")
     expect(step.locator(".arc.seen")).to_have_count(0)
     expect(page.locator(".dot.seen")).to_have_count(2)
-    expect(step.locator(".axis")).to_have_attribute("aria-label", "Measured: 1 answer. Your guess: 1 answer, right")
+    expect(step.locator(".axis")).to_have_attribute("aria-label", "measured: 1 answer. you: 1 answer")
     # A guess does not move once the answer is known, and the way on is in sight.
     expect(step.get_by_role("slider")).to_have_count(0)
     expect(page.locator(".st-key-learn-next button")).to_be_in_viewport()
@@ -85,11 +85,11 @@ def test_a_class_guesses_together_and_sees_all_guesses_beside_the_truth(
 def test_the_stage_draws_new_bars_of_the_same_answer_and_another_sentence(page: Page) -> None:
     cells = {"fills": ["#336699"], "inks": ["#ffffff"], "names": ["A"], "striped": [False]}
     sentence = {"words": ["one", "two"], "arcs": [[1, 0, 0.9]], "colour": "#336699", "dashed": False, "drops": True}
-    bar = {"kind": "now", "label": "without", "value": 0.5, "text": "50 %"}
-    board = {"step": "one-head", "layers": 1, "heads": 1, "label": "1 head", "off": [0], "answered": True}
+    bar = {"label": "without", "value": 0.5, "text": "50 %", "ends": None}
+    board = {"step": "one-head", "layers": 1, "heads": 1, "texts": {"board": ""}, "off": [0], "answered": True}
     data = {**board, **cells, **sentence, "bars": [bar]}
     other = {**data, "bars": [{**bar, "text": "60 %"}]}
-    script, _ = read_component(_CORE / "learn.css", _CORE / "sentence.js", _CORE / "stage.js")
+    script, _ = read_component(_CORE / "learn.css", _CORE / "texts.js", _CORE / "sentence.js", _CORE / "stage.js")
     drawn = page.evaluate(
         """async ([script, ...given]) => {
           const { default: draw } = await import(`data:text/javascript,${encodeURIComponent(script)}`);

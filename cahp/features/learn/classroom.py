@@ -6,13 +6,12 @@ step is kept, under the key of the session, which is never shown.
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import streamlit as st
 
 from cahp.features.learn.stage import (
-    describe_distance,
     draw_answer,
     draw_axis,
     draw_guess,
@@ -20,8 +19,9 @@ from cahp.features.learn.stage import (
     draw_stage,
     draw_title,
     tell_guess,
+    tell_looks,
 )
-from cahp.features.learn.steps import Answer, Subject
+from cahp.features.learn.steps import Answer, Subject, read_texts
 from cahp.ui.frame import page_url
 from cahp.ui.parts import plain
 from cahp.ui.session import is_alive
@@ -103,15 +103,15 @@ class Classes:
 CLASSES = Classes(is_alive)
 
 
-def find_joined() -> Classroom | None:
-    """Return the class that the address names; if it has ended, say so and clean the address."""
+def find_joined(language: str) -> Classroom | None:
+    """Return the class that the address names; if it has ended, say so in the language and clean the address."""
     code = st.query_params.get(_PARAMETER)
     if code is None:
         return None
     room = CLASSES.find(code)
     if room is None:
         st.query_params.pop(_PARAMETER, None)
-        st.info("This class has ended. You can continue alone.")
+        st.info(read_texts(language)["page"]["ended"])
     return room
 
 
@@ -120,91 +120,84 @@ def find_joined() -> Classroom | None:
 
 def invite(subject: Subject, leader: str) -> None:
     """Offer to lead a class."""
-    with st.expander("With a class"):
-        st.markdown(
-            "Each person guesses on their own screen. Then all guesses are shown with the measured answer. You choose "
-            "the step and when to show its answer. Guesses are anonymous and deleted when you end the class or close "
-            "this tab. [A plan of 20 minutes](Guide?page=learn/the-lesson.md) is in the guide."
-        )
-        if st.button("Open a class", key="class-open"):
+    with st.expander(subject.say("with-class")):
+        st.markdown(subject.say("about-class"))
+        if st.button(subject.say("open-class"), key="class-open"):
             CLASSES.open(Classroom(subject, leader))
             st.rerun()
 
 
-def draw_bar(room: Classroom) -> None:
+def draw_bar(room: Classroom, subject: Subject) -> None:
     """Draw the line of a class above its steps, and once in full how to join."""
+    room.subject = subject
     with st.container(horizontal=True, vertical_alignment="center", key="class-bar"):
         st.fragment(_draw_attendance, run_every=_PULSE_S)(room)
-        wanted = st.button("Show the code", key="class-code", icon=":material/qr_code_2:")
-        if st.button("End the class", key="class-end"):
+        wanted = st.button(subject.say("code"), key="class-code", icon=":material/qr_code_2:")
+        if st.button(subject.say("end-class"), key="class-end"):
             CLASSES.close(room.leader)
             st.rerun()
     if wanted or not room.greeted:
         room.greeted = True
-        st.dialog("Join this class")(_draw_code)(room)
+        st.dialog(subject.say("join"))(_draw_code)(room)
 
 
 def _draw_code(room: Classroom) -> None:
     import segno
 
-    url, elsewhere = page_url("Learn", **{_PARAMETER: room.code})
+    subject = room.subject
+    url, elsewhere = page_url("Learn", **{_PARAMETER: room.code, "lang": subject.language})
     code = segno.make(url, error="m").svg_inline(scale=8, border=3, dark="#000", light="#fff")
-    st.image(str(code), caption="Scan to join")
+    st.image(str(code), caption=subject.say("scan"))
     st.code(url, language=None, wrap_lines=True)
     if not elsewhere:
-        st.warning(
-            "Only this machine can open this address. For a class, start the explorer with "
-            "`cahp explore --host 0.0.0.0` and open the address that it prints."
-        )
+        st.warning(subject.say("only-here"))
 
 
 def _draw_attendance(room: Classroom) -> None:
     present = sum(map(CLASSES.alive, list(room.people)))
-    st.markdown(f"{present} joined, {len(room.list_guesses(room.at))} guessed at this step.")
+    st.markdown(room.subject.say("joined", present=present, guessed=len(room.list_guesses(room.at))))
 
 
 # Everybody else --------------------------------------------------------------------------------------------------
 
 
-def attend(room: Classroom, who: str) -> None:
-    """Draw the page of a person in the class."""
+def attend(room: Classroom, who: str, language: str) -> None:
+    """Draw the page of a person in the class, in the language of this person."""
     room.people.add(who)
     at, answer = moment = room.moment
-    subject = room.subject
+    subject = replace(room.subject, language=language)
     step = subject.steps[at]
     guess = room.guesses.get(at, {}).get(who)
     draw_title(subject, at)
     with st.container(key="learn-step"):
         draw_stage(subject, step, answer, answered=answer is not None, mask=step.mask)
         if not step.question:
-            draw_sentence(subject.scene.describe(subject.bench.card.unit))
+            draw_sentence(tell_looks(subject))
         elif answer is None:
             start = guess
             if start is None:
                 start = step.highest // 2
             value = draw_guess(step, start, key=f"class-guess-{room.code}-{at}")
-            if st.button("Guess", key=f"class-hand-in-{at}", type="primary"):
+            if st.button(subject.say("guess"), key=f"class-hand-in-{at}", type="primary"):
                 room.guess(who, at, value)
                 st.rerun()
             if guess is not None:
-                st.markdown(f"You guessed **{step.amount(guess)}**. The leader shows the answer.")
+                st.markdown(subject.say("wait", amount=step.amount(guess)))
         else:
-            draw_axis(step, answer, guess, room.list_guesses(at))
-            draw_sentence(tell_guess(step, answer, guess))
-            with st.expander("Figures"):
-                draw_answer(step, answer)
+            draw_axis(subject, step, answer, guess, room.list_guesses(at))
+            draw_sentence(tell_guess(subject, step, answer, guess))
+            with st.expander(subject.say("figures")):
+                draw_answer(subject, step, answer)
     st.caption(plain(subject.describe()))
-    rows = []
+    told = []
     for place, shown in sorted(room.answers.items()):
         own = room.guesses.get(place, {}).get(who)
         if own is not None:
             asked = subject.steps[place]
-            distance = describe_distance(asked, own, shown)
-            rows.append({"Step": asked.title, "Your guess": asked.amount(own), "You were": distance})
-    if rows:
-        st.subheader("Your guesses so far")
-        with st.container(key="class-so-far"):
-            st.table(rows, hide_index=True)
+            told.append(f"- **{plain(asked.title)}** {plain(tell_guess(subject, asked, shown, own))}")
+    if told:
+        st.subheader(subject.say("so-far"))
+        st.markdown("\n".join(told))
     st.fragment(_follow, run_every=_PULSE_S)(room, moment)
 
 

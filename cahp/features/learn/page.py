@@ -12,6 +12,7 @@ from cahp.features.learn import classroom
 from cahp.features.learn.classroom import CLASSES, Classroom
 from cahp.features.learn.scene import HeadFamily, Scene, find_family, find_scene, measure_scene
 from cahp.features.learn.stage import (
+    LANGUAGE,
     draw_answer,
     draw_axis,
     draw_guess,
@@ -20,9 +21,9 @@ from cahp.features.learn.stage import (
     draw_stage,
     draw_title,
     tell_guess,
+    tell_looks,
 )
-from cahp.features.learn.steps import TURN, Answer, Step, Subject, answer_turn
-from cahp.outcomes import OUTCOMES
+from cahp.features.learn.steps import ENGLISH, LANGUAGES, TURN, Answer, Step, Subject, answer_turn, read_texts
 from cahp.recoveries import AT_ONCE, NONE, QUICK
 from cahp.run import Bench
 from cahp.ui.frame import find_text_maps, go_to, is_history_navigation, job_card, need_run, put_address
@@ -98,16 +99,17 @@ SCENE: Kind[tuple[Bench, HeadFamily], Scene | None] = Kind(
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
-    room = classroom.find_joined()
+    language = _find_language()
+    room = classroom.find_joined(language)
     if room is not None and room.leader != explorer.id:
-        classroom.attend(room, explorer.id)
+        classroom.attend(room, explorer.id, language)
         return
     need_run(explorer)
     if explorer.card.task.predicts_labels and not explorer.bench.dataset.labelled:
         st.title("Learn in six guesses")
-        st.info("The guesses are about accuracy, which needs labels. Open labelled texts in the sidebar.")
+        st.info(read_texts(language)["page"]["no-labels"])
         return
-    subject = _find_subject(explorer)
+    subject = _find_subject(explorer, language)
     if subject is None:
         return
     room = CLASSES.led_by(explorer.id)
@@ -121,7 +123,7 @@ def draw(explorer: Explorer) -> None:
     at = _follow_address(lesson)
     if room is not None:
         room.at = at
-        classroom.draw_bar(room)
+        classroom.draw_bar(room, subject)
     draw_title(subject, at)
     with st.container(key="learn-step"):
         _draw_step(lesson, at)
@@ -131,8 +133,20 @@ def draw(explorer: Explorer) -> None:
     st.caption(plain(subject.describe()))
 
 
-def _find_subject(explorer: Explorer) -> Subject | None:
-    """Return the subject of the run on screen (None: the sentence is being read)."""
+def _find_language() -> str:
+    """Return the language that a person or the address chose last, and write it into the address."""
+    # Another page drops the switch, and the address.
+    state = st.session_state
+    language: str = state.get(LANGUAGE) or st.query_params.get("lang") or state.get("address-lang", "")
+    if language not in LANGUAGES:
+        language = ENGLISH
+    put_address("lang", language.removeprefix(ENGLISH))
+    return language
+
+
+def _find_subject(explorer: Explorer, language: str) -> Subject | None:
+    """Return the subject of the run on screen in a language (None: the sentence is being read)."""
+    page = read_texts(language)["page"]
     clusters = explorer.clusters
     run = explorer.results.run
     # Always the heads that CAHP suggests, or as many as the run keeps, whatever is on the board: the steps explain the
@@ -142,13 +156,13 @@ def _find_subject(explorer: Explorer) -> Subject | None:
         count = run.mask.count
     selection = explorer.choices().of_budget(count)
     if clusters is None or selection is None:
-        st.info("The clusters of the heads are not stored any more. Measure again in the sidebar.")
+        st.info(page["no-clusters"])
         return None
     labels, _ = clusters.groups(selection.k)
     family = find_family(labels, selection.mask, clusters.salience, explorer.roles)
     scene = find_scene(explorer.bench, family)
     if scene is None:
-        scene = job_card(explorer, SCENE, (explorer.bench, family), name="scene", title="Read a sentence")
+        scene = job_card(explorer, SCENE, (explorer.bench, family), name="scene", title=page["read"])
     if scene is None:
         return None
     # The last step is about budgets after a refit, or after a quick one, if all of them are refitted.
@@ -166,6 +180,7 @@ def _find_subject(explorer: Explorer) -> Subject | None:
         swept,
         hues,
         tuple(mark_clusters(labels, clusters.families).names),
+        language,
     )
 
 
@@ -215,33 +230,36 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
     if step.question and seen is None:
         budget = _ask(lesson, at)
     else:
-        sentence = subject.scene.describe(subject.bench.card.unit)
+        sentence = tell_looks(subject)
         if seen is not None:
             budget = int(seen.value)
             if lesson.room is None:
                 guess = lesson.learner.guesses[lesson.key(at)]
             else:
                 guesses = lesson.room.list_guesses(at)
-            sentence = tell_guess(step, seen, guess)
+            sentence = tell_guess(subject, step, seen, guess)
         with draw_sentence(sentence):
             if at + 1 < len(subject.steps):
-                label = f"Next: {subject.steps[at + 1].short.lower()}"
+                label = subject.say("next", short=subject.steps[at + 1].short)
                 _draw_go_button(lesson, label, "learn-next", at + 1, type="primary")
             elif st.button(
-                f"Open {step.amount(budget)} on Overview", key="learn-open", icon=":material/arrow_forward:"
+                subject.say("open", amount=step.amount(budget)),
+                key="learn-open",
+                icon=":material/arrow_forward:",
             ):
                 clear_note()
                 explorer.board.set_budget(budget)
                 go_to("home")
         if seen is not None:
-            with st.expander("Figures"):
-                draw_answer(step, seen)
+            with st.expander(subject.say("figures")):
+                draw_answer(subject, step, seen)
                 if step.measure is not None:
                     stored = subject.bench.resources.store.load(lesson.key(at))
                     if stored is not None and stored.made:
-                        st.caption(f"Bundled: measured on {plain(stored.made['machine'])}, {stored.made['date']}.")
+                        made = {name: plain(text) for name, text in stored.made.items()}
+                        st.caption(subject.say("bundled", **made))
                     name = f"learn-here-{step.name}"
-                    offer = "Measure it here"
+                    offer = subject.say("here")
                     job_card(explorer, ANSWER, (subject, step), name=name, title=step.short, offer=offer, again=True)
     mask = step.mask
     if step.name == TURN:
@@ -251,20 +269,21 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
     with stage:
         draw_stage(subject, step, lesson.know(at), answered=seen is not None, mask=mask)
         if seen is not None:
-            draw_axis(step, seen, guess, guesses)
+            draw_axis(subject, step, seen, guess, guesses)
 
 
 def _offer_own(subject: Subject, explorer: Explorer) -> Subject:
     """Offer the text of the session where it was read, and return the subject with the sentence to show."""
     maps = find_text_maps(explorer)
-    if maps is None or not st.toggle("Show it on my text", key="learn-own"):
+    if maps is None or not st.toggle(subject.say("mine"), key="learn-own"):
         return subject
     return replace(subject, scene=replace(subject.scene, words=maps.words, arcs=maps.arcs[subject.scene.head]))
 
 
 def _ask(lesson: _Lesson, at: int) -> int:
     """Draw the slider for a guess, and the button that checks it; return the guess so far."""
-    step = lesson.subject.steps[at]
+    subject = lesson.subject
+    step = subject.steps[at]
     learner = lesson.learner
     key = lesson.key(at)
     slider = f"learn-guess-{step.name}"
@@ -277,19 +296,19 @@ def _ask(lesson: _Lesson, at: int) -> int:
         guess = draw_guess(step, guess, key=slider, on_change=move)
     else:
         st.markdown(f"**{step.question}**")
-    label = "Check my guess"
+    label = "check"
     ready = key in learner.moved
     wanted = key
     if lesson.room is not None:
-        label = "Show the answer"
+        label = "show"
         ready = True
         # Guesses of before the class show it nothing.
         wanted = f"{lesson.room.code}-{at}"
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button(label, key=f"learn-see-{step.name}", type="primary", disabled=not ready):
+        if st.button(subject.say(label), key=f"learn-see-{step.name}", type="primary", disabled=not ready):
             learner.guesses[wanted] = guess
         elif not ready:
-            st.caption("Move the slider to your guess first.")
+            st.caption(subject.say("move"))
     if wanted not in learner.guesses:
         return guess
     # The answer may have to be measured first.
@@ -297,7 +316,7 @@ def _ask(lesson: _Lesson, at: int) -> int:
     if answer is None and step.name == TURN:
         job_card(lesson.explorer, TABLE, lesson.explorer.board_state(NONE.name), name="learn-turn")
     elif answer is None:
-        answer = job_card(lesson.explorer, ANSWER, (lesson.subject, step), name="learn", title="Evaluate the model")
+        answer = job_card(lesson.explorer, ANSWER, (subject, step), name="learn", title=subject.say("evaluate"))
     if answer is not None:
         if lesson.room is not None:
             lesson.room.answers.setdefault(at, answer)
@@ -307,15 +326,16 @@ def _ask(lesson: _Lesson, at: int) -> int:
 
 def _draw_way(lesson: _Lesson, at: int) -> None:
     """Draw the outcome of all steps so far, and below it a button for each step."""
-    steps = lesson.subject.steps
+    subject = lesson.subject
+    steps = subject.steps
     answers = [lesson.see(place) for place in range(len(steps))]
     known = lesson.know(1)
     full = None
     if known is not None:
-        full = known.bars["all heads"]
-        st.caption(f"{capital(OUTCOMES[known.outcome].label)}, step by step: the line grows as you guess")
+        full = known.bars[0]
+        st.caption(capital(subject.say("way")))
     with st.container(key="learn-way", gap=None):
-        draw_line(steps, answers, full, at)
+        draw_line(subject, answers, full, at)
         with st.container(key="learn-steps"):
             for place, column in enumerate(st.columns(len(steps), gap="small")):
                 label = f"{place + 1} {steps[place].short}"

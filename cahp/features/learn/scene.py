@@ -58,14 +58,6 @@ class Scene:
     before: Prediction
     after: Prediction
 
-    def describe(self, unit: str) -> str:
-        """Say in one sentence at which words the head, called a ``unit``, looks."""
-        if not self.arcs:
-            return f"This {unit} looks at no single word of this sentence."
-        strongest = sorted(self.arcs, key=lambda arc: -arc.weight)[:2]
-        looks = [f"“{self.words[arc.query]}” looks at “{self.words[arc.key]}”" for arc in sorted(strongest)]
-        return f"{', '.join(looks)}."
-
 
 def find_family(labels: Ints, mask: HeadMask, salience: Floats, roles: HeadRoles | None) -> HeadFamily:
     """Return the heads that copy, if ``roles`` name some, or else the largest cluster with its representative."""

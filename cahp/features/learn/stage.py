@@ -8,27 +8,34 @@ import numpy as np
 import streamlit as st
 
 from cahp.board import COLOURS, STRIPED, contrast, read_component
-from cahp.features.learn.steps import TURN, Answer, Step, Subject
+from cahp.features.learn.steps import LANGUAGES, TURN, Answer, Step, Subject, read_texts
 from cahp.outcomes import OUTCOMES
 from cahp.show import Table
 from cahp.ui.frame import shape_key
 from cahp.ui.parts import bind_units, draw_blocks, plain
 from cahp.values import Estimate, HeadMask, JsonObject
-from cahp.words import percent, span
+from cahp.words import span
 
 _CORE = Path(__file__).parent / "core"
-#: The lower end of the line's axis, unless a known outcome is below.
-_LOWEST = 0.6
+#: The switch between languages.
+LANGUAGE = "learn-language"
 
 
 def draw_title(subject: Subject, at: int) -> None:
     """Draw what is done in step ``at``, and what its new terms mean."""
     step = subject.steps[at]
-    does = "continues a text"
-    if subject.texts.task.predicts_labels:
-        does = f"sorts texts into {', '.join(subject.bench.class_names[:3])}, …"
-    count = len(subject.steps)
-    st.caption(plain(f"Learn in {count - 1} guesses · step {at + 1} of {count} · this model {does}"))
+    steps = len(subject.steps)
+    with st.container(horizontal=True, vertical_alignment="center", key="first-line"):
+        st.caption(plain(subject.say("course", count=steps - 1, at=at + 1, steps=steps)))
+        st.segmented_control(
+            "Language",
+            LANGUAGES,
+            default=subject.language,
+            format_func=LANGUAGES.get,
+            required=True,
+            key=LANGUAGE,
+            label_visibility="collapsed",
+        )
     st.title(step.title)
     st.markdown(step.doing, help=step.terms or None)
 
@@ -49,16 +56,9 @@ def describe_stage(subject: Subject, step: Step, known: Answer | None, *, answer
         off = np.flatnonzero(~mask.keep.ravel()).tolist()
     bars = []
     if known is not None:
-        names = list(known.bars)
-        start = known.bars.get("before refit", known.bars[names[0]]).value
+        bars = subject.name_bars(step.name, known)
         if not answered:
-            names = names[:1]
-        for kind, name in zip(("full", "now", "beside", "beside"), names, strict=False):
-            value = known.bars[name]
-            bar = {"kind": kind, "label": name, "value": value.value, "text": percent(value.value), "from": start}
-            if value.ci95 is not None and kind != "full":
-                bar |= {"low": value.low, "high": value.high}
-            bars.append(bar)
+            bars = bars[:1]
     hues = [COLOURS[tint] for tint in subject.tints]
     data = {
         "step": step.name,
@@ -70,8 +70,8 @@ def describe_stage(subject: Subject, step: Step, known: Answer | None, *, answer
         "striped": [tint >= STRIPED for tint in subject.tints],
         "names": list(subject.names),
         "off": off,
-        "label": f"{mask.layers} layers of {mask.heads} {subject.bench.card.unit}s, {len(off)} of them removed",
-        "bars": bars,
+        "texts": read_texts(subject.language)["drawn"],
+        "bars": [{"label": name, "value": bar.value, "text": bar.text, "ends": bar.ci95} for name, bar in bars],
     }
     scene = subject.scene
     if step.coloured == (scene.head,):
@@ -81,59 +81,46 @@ def describe_stage(subject: Subject, step: Step, known: Answer | None, *, answer
     return data
 
 
-def draw_axis(step: Step, answer: Answer, guess: int | None, guesses: Sequence[int]) -> None:
+def draw_axis(subject: Subject, step: Step, answer: Answer, guess: int | None, guesses: Sequence[int]) -> None:
     """Draw the measured answer with its interval, the own ``guess``, and a histogram of the ``guesses`` of a class.
 
     The axis is the range of the guess, and longer only where the answer lies outside.
     """
     low, high = answer.interval or (answer.value, answer.value)
-    value = round(answer.value, 1)
-    said = f"Measured: {step.amount(value)}"
-    middle = ""
-    if guesses:
-        middle = f"Median of {len(guesses)} guesses: {step.amount(float(np.median(guesses)))}"
-        said += f". {middle}"
-    if guess is not None:
-        said += f". Your guess: {step.amount(guess)}, {describe_distance(step, guess, answer)}"
     data = {
         "begin": min(0, low),
         "end": max(step.highest, high),
-        "unit": step.unit,
-        "value": value,
+        "value": round(answer.value, 1),
         "low": low,
         "high": high,
         "guess": guess,
         "guesses": list(guesses),
-        "middle": middle,
-        "label": said,
+        "unit": step.unit,
+        "units": step.units,
+        "texts": read_texts(subject.language)["drawn"],
     }
     _component("cahp_learn_axis", "axis.js")(key=f"learn-axis-{step.name}", data=data)
 
 
-def draw_line(steps: Sequence[Step], answers: Sequence[Answer | None], full: Estimate | None, at: int) -> None:
+def draw_line(subject: Subject, answers: Sequence[Answer | None], full: Estimate | None, at: int) -> None:
     """Draw the outcome of each step that was answered, and the full model's ``full``, if it is known, as the first."""
-    dots: list[JsonObject] = []
-    for step, answer in zip(steps, answers, strict=True):
+    points = []
+    for step, answer in zip(subject.steps, answers, strict=True):
+        point: JsonObject = {"step": step.name, "short": step.short}
         estimate = None
         if step.name == "head":
             estimate = full
         elif answer is not None and answer.outcome in OUTCOMES:
-            estimate = list(answer.bars.values())[1]
-        dot: JsonObject = {}
+            estimate = answer.bars[1]
         if estimate is not None:
-            dot = {"value": estimate.value, "text": percent(estimate.value)}
-            if step.name == "random":
-                dot |= {"low": estimate.low, "high": estimate.high, "text": f"{estimate.text} (median)"}
-        dots.append(dot)
-    label = "; ".join(f"{step.short}: {dot['text']}" for step, dot in zip(steps, dots, strict=True) if dot)
-    lows: list[Any] = [dot.get("low", dot.get("value", 1.0)) for dot in dots]
-    lowest = min(_LOWEST, *lows)
-    data = {"points": dots, "at": at, "lowest": lowest, "label": label}
+            point |= {"value": estimate.value, "text": estimate.text, "ends": estimate.ci95}
+        points.append(point)
+    data = {"points": points, "at": at, "median": read_texts(subject.language)["drawn"]["median"]}
     _component("cahp_learn_line", "line.js")(key="learn-line", data=data)
 
 
 def _component(name: str, *files: str) -> Any:
-    js, css = read_component(_CORE / "learn.css", *(_CORE / file for file in files))
+    js, css = read_component(_CORE / "learn.css", *(_CORE / file for file in ("texts.js", *files)))
     return st.components.v2.component(name, js=js, css=css)
 
 
@@ -143,9 +130,19 @@ def _component(name: str, *files: str) -> Any:
 def draw_guess(step: Step, start: int, **options: Any) -> int:
     """Draw the slider for a guess."""
     guess: int = st.slider(
-        step.question, 0, step.highest, start, format=f"%d {step.unit.replace('%', '%%')}", **options
+        step.question, 0, step.highest, start, format=f"%d {step.units.replace('%', '%%')}", **options
     )
     return guess
+
+
+def tell_looks(subject: Subject) -> str:
+    """Say in one sentence at which words the head looks: its two strongest arcs."""
+    scene = subject.scene
+    if not scene.arcs:
+        return subject.say("looks-nowhere")
+    strongest = sorted(scene.arcs, key=lambda arc: -arc.weight)[:2]
+    looks = [subject.say("looks", query=scene.words[arc.query], key=scene.words[arc.key]) for arc in sorted(strongest)]
+    return f"{', '.join(looks)}."
 
 
 def draw_sentence(sentence: str) -> Any:
@@ -155,39 +152,37 @@ def draw_sentence(sentence: str) -> Any:
     return row
 
 
-def describe_distance(step: Step, guess: int, answer: Answer) -> str:
-    """Return how far the guess was from the measured value."""
+def tell_guess(subject: Subject, step: Step, answer: Answer, guess: int | None) -> str:
+    """Return the headline of an answer, after a sentence about the own ``guess`` (None: there is none)."""
+    headline = subject.tell(step.name, answer.headline, answer)
+    if guess is None:
+        return headline
     low, high = answer.value - 0.5, answer.value + 0.5
     # The range of random selections is no uncertainty of their median.
-    if answer.interval is not None and answer.spread == Answer.spread:
+    if answer.interval is not None and step.name != "random":
         low, high = answer.interval
-    if low <= guess <= high:
-        return "right"
+    told = "right"
+    if guess < low:
+        told = "low"
+    elif guess > high:
+        told = "high"
     # Percentages differ by percentage points.
-    unit = step.unit.replace("%", "points")
-    side = "low"
-    if guess > answer.value:
-        side = "high"
-    return f"{round(abs(guess - answer.value), 1):g} {unit} too {side}"
+    distance = step.amount(round(abs(guess - answer.value), 1)).replace("%", subject.say("points"))
+    reached = answer.reached.get(guess)
+    if reached is not None:
+        told = "gives"
+    return f"{subject.say(told, amount=step.amount(guess), distance=distance, reached=reached)} {headline}"
 
 
-def tell_guess(step: Step, answer: Answer, guess: int | None) -> str:
-    """Return the headline of an answer, after a sentence about the own ``guess`` (None: there is none)."""
-    if guess is None:
-        return answer.headline
-    told = f"You guessed {step.amount(guess)}: {describe_distance(step, guess, answer)}."
-    if guess in answer.reached:
-        told = f"You guessed {step.amount(guess)}: that gives {answer.reached[guess]}."
-    return f"{told} {answer.headline}"
-
-
-def draw_answer(step: Step, answer: Answer) -> None:
+def draw_answer(subject: Subject, step: Step, answer: Answer) -> None:
     """Draw the figures of an answer."""
-    measured = step.amount(round(answer.value, 1))
+    texts = read_texts(subject.language)
+    measured = subject.say("said", amount=step.amount(round(answer.value, 1)))
     if answer.interval is not None:
-        measured += f", {answer.spread} {span(*answer.interval)}"
-    if answer.sample:
-        measured += f", n = {answer.sample}"
-    st.markdown(f"**{step.question}** Measured: {plain(measured)}.")
-    st.markdown(plain(answer.meaning))
-    draw_blocks([Table("", ("variant", answer.outcome), list(answer.bars.items()), name=f"learn-{step.name}")])
+        measured += f", {subject.say('spread', step.name)} {span(*answer.interval)}"
+    if answer.n:
+        measured += f", n = {answer.n} {texts['counted'][answer.units]}"
+    st.markdown(f"**{step.question}** {plain(measured)}.")
+    st.markdown(plain(subject.tell(step.name, answer.meaning, answer)))
+    columns = (subject.say("variant"), texts["outcome"][answer.outcome])
+    draw_blocks([Table("", columns, subject.name_bars(step.name, answer), name=f"learn-{step.name}")])

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cahp.board import BudgetTable
 from cahp.features.learn.scene import HeadFamily, Scene
 from cahp.outcomes import OUTCOMES, accuracy_change, estimate_mean, same_predictions
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import NONE
 from cahp.run import Bench
 from cahp.stages import top
 from cahp.store import key
@@ -22,6 +23,8 @@ from cahp.tasks import Evaluation, Texts, TokenEvaluation
 from cahp.values import Estimate, HeadMask, Interval, JsonObject, Names, OptionError, Progress, digest
 from cahp.words import percent
 
+_TEXTS = Path(__file__).with_name("texts")
+ENGLISH = "en"
 #: Most texts of a step: quick to evaluate, enough for an interval of a few points, and all those of BBC News.
 EXAMPLES = 400
 #: Most windows of a language model, each of which takes as long as dozens of texts: all those of a run by default, so
@@ -44,32 +47,33 @@ _SHARE = 0.7
 
 @dataclass(frozen=True)
 class Answer:
-    """A measured answer: ``value`` in the unit of the guess, with an ``interval`` of the kind ``spread`` (None: none).
+    """A measured answer: ``value`` in the unit of the guess, with an ``interval`` (None: none).
 
-    ``headline`` says it in one sentence of at most 20 words, ``meaning`` what follows. ``bars`` are the variants of the
-    model that are compared, in shares of what ``outcome`` names: the full model, then the subject of the step, then
-    others. ``sample`` is what it was measured on (empty: it was counted). ``reached`` is the outcome of each
-    guess, where it is measured for all.
+    ``headline`` and ``meaning`` name the texts of the step that say it and what follows, with the values ``words``.
+    ``bars`` are the variants of the model that are compared, in shares of what ``outcome`` names: the full model, then
+    the subject of the step, then others. It was measured on ``n`` ``units`` (0: it was counted). ``reached`` is the
+    outcome of each guess, where it is measured for all.
     """
 
     value: float
     interval: Interval | None
     headline: str
     meaning: str
-    bars: Mapping[str, Estimate]
+    words: Mapping[str, Any]
+    bars: tuple[Estimate, ...]
     outcome: str
-    sample: str = ""
-    spread: str = "95 % interval"
+    n: int = 0
+    units: str = ""
     reached: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step with the texts of ``steps.toml``: what is done to the model, and the question.
+    """One step with its texts: what is done to the model, and the question.
 
-    A guess is a number of ``unit`` up to ``highest``; a step without a ``question`` is only shown. ``mask`` keeps the
-    heads that are not removed, and ``coloured`` are the heads that the step is about. ``measure`` finds the answer
-    (None: nothing is asked, or the board's own table answers).
+    A guess is a number of ``units``, of one ``unit``, up to ``highest``; a step without a ``question`` is only shown.
+    ``mask`` keeps the heads that are not removed, and ``coloured`` are the heads that the step is about. ``measure``
+    finds the answer (None: nothing is asked, or the board's own table answers).
     """
 
     name: str
@@ -82,13 +86,14 @@ class Step:
     doing: str = ""
     question: str = ""
     unit: str = ""
+    units: str = ""
     terms: str = ""
 
     def amount(self, value: float) -> str:
         """Write a guess or an answer with its unit."""
-        unit = self.unit
+        unit = self.units
         if value == 1:
-            unit = unit.removesuffix("s")
+            unit = self.unit
         return f"{value:g} {unit}"
 
 
@@ -98,7 +103,7 @@ class Subject:
 
     ``mask`` keeps CAHP's heads. The first steps are about the head of the ``scene``, and about its ``family``; the last
     one about all budgets with the recovery ``swept``. Each head is drawn in the colour of its place in ``tints`` and
-    with its name, as on the board.
+    with its name, as on the board. ``language`` is that of all texts.
     """
 
     bench: Bench
@@ -108,6 +113,7 @@ class Subject:
     swept: str = NONE.name
     tints: tuple[int, ...] = ()
     names: Names = ()
+    language: str = ENGLISH
 
     @cached_property
     def texts(self) -> Texts:
@@ -140,51 +146,59 @@ class Subject:
         return list_steps(self)
 
     @cached_property
-    def words(self) -> dict[str, object]:
-        """The values in the texts of steps that depend on the model and on the heads."""
+    def words(self) -> dict[str, Any]:
+        """The values in the texts that depend on the model and on the heads."""
         card = self.bench.card
         scene = self.scene
-        task = self.texts.task
+        texts = read_texts(self.language)
         words = {
-            "unit": card.unit,
+            **texts[f"unit-{card.unit}"],
             "total": self.mask.keep.size,
             "kept": self.mask.count,
             "pruned": self.mask.keep.size - self.mask.count,
             "family": len(self.family.heads),
             "leaving": len(self.family.leaving),
-            "others": "",
-            "effect": f"Here “{scene.before.words}” becomes “{scene.after.words}”.",
-            "likeness": task.words.likeness,
+            "renamed": self.family.named_otherwise,
+            "aside": "",
+            "said_before": scene.before.words,
+            "said_after": scene.after.words,
+            "classes": ", ".join(self.bench.class_names[:3]),
             "draws": DRAWS,
-            "outcome": OUTCOMES[self.outcome].label,
-            "swept": RECOVERIES[self.swept].beside,
+            "points": _POINTS,
+            "share": 100 * _SHARE,
             "asked": 100,
-            "predictions": "predicted tokens",
-            "noun": "tokens",
-            "random": f"Of 100 next words, how many stay the same with {self.mask.count} random {card.unit}s?",
-            "goal": f"keep {100 * _SHARE:.0f} % of the next words unchanged",
+            "outcome": texts["outcome"][self.outcome],
+            "swept": texts["swept"][self.swept],
         }
-        if task.predicts_labels:
-            words |= {
-                "asked": len(self.texts),
-                "predictions": "answers",
-                "noun": "answers",
-                "random": f"How accurate is the model with {self.mask.count} random {card.unit}s?",
-                "goal": f"lose at most {_POINTS:.0f} point of accuracy",
-            }
+        kind = "tokens"
+        if self.texts.task.predicts_labels:
+            kind = "labels"
+            words["asked"] = len(self.texts)
+        words |= {name: text.format(**words) for name, text in texts[kind].items()}
         if self.family.named_otherwise:
-            words["others"] = f" ({self.family.named_otherwise} of them under another role on the board)"
+            words["aside"] = texts["induction"]["aside"].format(**words)
+        effect = "becomes"
         if scene.before.words == scene.after.words:
-            words["effect"] = f"Here it stays “{scene.before.words}”."
+            effect = "stays"
+        words["effect"] = texts["one-head"][effect].format(**words)
         return words
 
-    def say(self, text: str, **words: object) -> str:
-        """Return a text of a step with the values of the subject and these."""
+    def say(self, name: str, part: str = "page", **words: object) -> str:
+        """Return a text of the page, or of another ``part`` such as a step, with values of the subject and these."""
+        text: str = read_texts(self.language)[part][name]
         return text.format(**self.words, **words)
+
+    def tell(self, step: str, name: str, answer: Answer) -> str:
+        """Return a text about the answer to a step."""
+        return self.say(name, step, **answer.words, value=round(answer.value, 1), ends=answer.interval)
+
+    def name_bars(self, step: str, answer: Answer) -> list[tuple[str, Estimate]]:
+        """Return the bars of an answer with their names."""
+        names = [name.format(**self.words) for name in read_texts(self.language)[step]["bars"]]
+        return list(zip(names, answer.bars, strict=False))
 
     def answer(
         self,
-        step: str,
         meaning: str,
         measured: Estimate,
         bars: Sequence[Estimate],
@@ -192,27 +206,23 @@ class Subject:
         *,
         units: str = "",
         outcome: str = "",
+        headline: str = "headline",
     ) -> Answer:
         """Return the answer to a step that was ``measured`` in the unit of its guess.
 
-        ``meaning`` names one of the step's sentences, and ``bars`` are the full model, the subject and others. It was
-        measured on so many ``units`` (empty: texts, documents or windows). ``words`` are further values of the texts.
+        ``headline`` and ``meaning`` name two of the step's sentences, and ``bars`` are the full model, the subject and
+        others. It was measured on ``units`` (empty: texts, documents or windows). ``words`` are values of the texts.
         """
-        texts = read_texts()[step]
-        sample = ""
-        if measured.n:
-            sample = f"{measured.n} {units or self.texts.units}"
-        values = {**words, "value": round(measured.value, 1), "ends": measured.ci95}
-        names = ["all heads", *(self.say(name) for name in texts["bars"])]
         return Answer(
             measured.value,
             measured.ci95,
-            self.say(texts["headline"], **values),
-            self.say(texts[meaning], **values),
-            dict(zip(names, bars, strict=False)),
+            headline,
+            meaning,
+            words,
+            tuple(bars),
             outcome or self.outcome,
-            sample,
-            self.say(texts.get("range", Answer.spread)),
+            measured.n,
+            units or self.texts.units,
         )
 
     @property
@@ -224,18 +234,15 @@ class Subject:
 
     def name_answer(self, step: str) -> str:
         """Return the key of the answer to a step."""
-        return key("step of Learn", 1, step, self.bench.card.sha256, self.sha256)
+        return key("step of Learn", 2, step, self.bench.card.sha256, self.sha256)
 
     def describe(self) -> str:
         """Describe the model and the texts."""
         card = self.bench.card
-        measured = self.texts.measured
+        number = self.texts.count
         if self.texts.task.predicts_often:
-            measured = f"{min(WINDOWS, self.texts.count):,} {self.texts.task.words.measured}"
-        return (
-            f"{card.id}, {card.layers} layers of {card.heads} {card.unit}s. Measured on {measured}. None of these "
-            "texts was used to select heads."
-        )
+            number = min(WINDOWS, number)
+        return self.say("about", model=card.id, layers=card.layers, heads=card.heads, number=number)
 
     def estimate(self, evaluation: Evaluation, full: Evaluation) -> Estimate:
         """Estimate the outcome that all steps share."""
@@ -260,9 +267,14 @@ class Subject:
 
 
 @cache
-def read_texts() -> dict[str, JsonObject]:
-    """Read the texts of all steps."""
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+def read_texts(language: str) -> JsonObject:
+    """Read the texts in a language; what it lacks is in English."""
+    english, texts = (tomllib.loads((_TEXTS / f"{name}.toml").read_text("utf-8")) for name in (ENGLISH, language))
+    return {part: {**words, **texts.get(part, {})} for part, words in english.items()}
+
+
+#: The languages of the page by the names of their files.
+LANGUAGES = {file.stem: read_texts(file.stem)["page"]["language"] for file in sorted(_TEXTS.glob("*.toml"))}
 
 
 def list_steps(subject: Subject) -> list[Step]:
@@ -298,27 +310,27 @@ def list_steps(subject: Subject) -> list[Step]:
     for name, (mask, coloured, measurement) in rows.items():
         if name in left_out:
             continue
-        texts = read_texts()[name]
+        texts = read_texts(subject.language)[name]
         measure = None
         if measurement is not None:
-            measure = partial(measurement, subject, name, mask)
+            measure = partial(measurement, subject, mask)
         steps.append(
             Step(
                 name,
                 mask,
                 coloured,
-                int(subject.say(texts.get("highest", "0"))),
+                int(texts.get("highest", "0").format(**subject.words)),
                 measure,
-                **{part: subject.say(texts[part]) for part in _PARTS & texts.keys()},
+                **{part: subject.say(part, name) for part in _PARTS & texts.keys()},
             )
         )
     return steps
 
 
 #: The texts of a step that do not depend on its answer.
-_PARTS = {"short", "title", "doing", "question", "unit", "terms"}
-#: Measures the answer to the step of this name about a mask.
-Measurement = Callable[[Subject, str, HeadMask, Progress], Answer]
+_PARTS = {"short", "title", "doing", "question", "unit", "units", "terms"}
+#: Measures the answer to a step about a mask.
+Measurement = Callable[[Subject, HeadMask, Progress], Answer]
 
 
 def _scale(measured: Estimate, factor: float, offset: float = 0.0) -> Estimate:
@@ -330,19 +342,19 @@ def _scale(measured: Estimate, factor: float, offset: float = 0.0) -> Estimate:
     return Estimate(offset + factor * measured.value, ci95, measured.n, "number")
 
 
-def _count_changes(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
+def _count_changes(subject: Subject, mask: HeadMask, progress: Progress) -> Answer:
     """Count how many predictions of a sample, or of a hundred, change under a mask."""
     full, less = subject.evaluate([None, mask], progress)
     same = OUTCOMES["agreement"].estimate(less, full, 0)
-    asked = float(subject.say("{asked}"))
+    asked = float(subject.words["asked"])
     meaning = "many"
     if 1 - same.value <= _FEW:
         meaning = "few"
     bars = [subject.estimate(full, full), subject.estimate(less, full)]
-    return subject.answer(step, meaning, _scale(same, -asked, asked), bars, {})
+    return subject.answer(meaning, _scale(same, -asked, asked), bars, {})
 
 
-def _measure_copying(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
+def _measure_copying(subject: Subject, mask: HeadMask, progress: Progress) -> Answer:
     """Measure the rise of the loss on repeated tokens without the heads that copy, and without as many others."""
     own = subject.family.heads
     others = np.setdiff1d(np.arange(mask.keep.size), own)
@@ -361,11 +373,11 @@ def _measure_copying(subject: Subject, step: str, mask: HeadMask, progress: Prog
     values = [control.value for control in drawn]
     meaning = "copy"
     if rise.value <= max(values):
-        meaning = "spread"
+        meaning = "spread-out"
     bars = [subject.estimate(full, full), subject.estimate(less, full)]
     factor = 100 / float(before.mean())
     ends = {"nats": rise.value, "low": min(values), "high": max(values)}
-    return subject.answer(step, meaning, _scale(rise, factor), bars, ends, units="sequences")
+    return subject.answer(meaning, _scale(rise, factor), bars, ends, units="sequences")
 
 
 def draw_masks(subject: Subject, count: int) -> list[HeadMask]:
@@ -388,17 +400,17 @@ def _summarise(subject: Subject, drawn: Sequence[Evaluation], full: Evaluation) 
     return Estimate(float(np.median(values)), (min(values), max(values)), estimates[0].n, "share")
 
 
-def _measure_random(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
+def _measure_random(subject: Subject, mask: HeadMask, progress: Progress) -> Answer:
     """Measure the outcome of random selections, and that of CAHP's."""
     full, chosen, *drawn = subject.evaluate([None, subject.mask, *draw_masks(subject, DRAWS)], progress)
     ours = subject.estimate(chosen, full)
     middle = _summarise(subject, drawn, full)
     as_good = sum(subject.estimate(evaluation, full).value >= ours.value for evaluation in drawn)
     bars = [subject.estimate(full, full), middle, ours]
-    return subject.answer(step, "counted", _scale(middle, 100), bars, {"ours": ours.text, "as_good": as_good})
+    return subject.answer("counted", _scale(middle, 100), bars, {"ours": ours.text, "as_good": as_good})
 
 
-def _measure_refit(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
+def _measure_refit(subject: Subject, mask: HeadMask, progress: Progress) -> Answer:
     """Measure the points of the outcome that a refit regains, and what random selections of a classifier reach."""
     bench = subject.bench
     full, before = subject.evaluate([None, mask], progress)
@@ -416,17 +428,19 @@ def _measure_refit(subject: Subject, step: str, mask: HeadMask, progress: Progre
     elif gain.low > 0:
         meaning = "gain"
     bars = [subject.estimate(evaluation, full) for evaluation in (full, after, before)]
-    words = {"after": bars[1].text, "before": bars[2].text, "beside": "", "reason": recovered.refit.reason}
+    words = {"after": bars[1].text, "before": bars[2].text, "reason": recovered.refit.reason}
+    headline = "headline"
     drawn = draw_masks(subject, REFITTED_DRAWS)
     # Of a language model each takes minutes.
     if not subject.texts.task.predicts_often and all(map(bench.measurements.can_cut, drawn)):
         reached = _summarise(subject, subject.evaluate(drawn, progress, refit=True), full)
         bars.append(reached)
-        words["beside"] = f"; random selections reach {percent(reached.low)} to {percent(reached.high)}"
-    return subject.answer(step, meaning, gain, bars, words)
+        words |= {"lowest": percent(reached.low), "highest": percent(reached.high)}
+        headline = "beside"
+    return subject.answer(meaning, gain, bars, words, headline=headline)
 
 
-def _measure_time(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
+def _measure_time(subject: Subject, mask: HeadMask, progress: Progress) -> Answer:
     """Time the model with half of its heads, in turn with the full model."""
     costs = subject.bench.costs(mask, fresh=True)
     before = costs.full.latency_ms
@@ -434,29 +448,30 @@ def _measure_time(subject: Subject, step: str, mask: HeadMask, progress: Progres
     assert before is not None
     assert after is not None
     ratio = replace(costs.ratio, n=before.repeats, unit="share")
-    saved = f"{percent(1 - ratio.value, 0)} of the time"
+    headline = "headline"
     meaning = "quiet"
     if costs.noisy:
         meaning = "noisy"
     if costs.noisy or not ratio.excludes(1) or ratio.value > 1:
-        saved = "no measurable time"
+        headline = "beside"
     words = {
-        "saved": saved,
-        "share": percent(costs.attention_share, 0),
+        "saved": percent(1 - ratio.value, 0),
+        "attention": percent(costs.attention_share, 0),
         "ceiling": percent(costs.attention_share * (1 - mask.counts[0] / mask.heads), 0),
         "before": before.median,
         "after": after.median,
         "batch": before.batch,
     }
     bars = [_WHOLE, ratio]
-    return subject.answer(step, meaning, _scale(ratio, -100, 100), bars, words, units="rounds", outcome="time")
+    saved = _scale(ratio, -100, 100)
+    return subject.answer(meaning, saved, bars, words, units="rounds", outcome="time", headline=headline)
 
 
 #: The full model's time, or the bytes of its cache.
 _WHOLE = Estimate(1.0, None, 0, "share")
 
 
-def _count_cache(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
+def _count_cache(subject: Subject, mask: HeadMask, progress: Progress) -> Answer:
     """Count the bytes of the cache with and without the pruned heads.
 
     Raises:
@@ -467,7 +482,7 @@ def _count_cache(subject: Subject, step: str, mask: HeadMask, progress: Progress
         raise OptionError("the size of this model's cache is not known; continue with the next step")
     share = Estimate(cache.share, None, 0, "share")
     words = {"before": cache.full, "after": cache.pruned}
-    return subject.answer(step, "counted", _scale(share, -100, 100), [_WHOLE, share], words, outcome="cache")
+    return subject.answer("counted", _scale(share, -100, 100), [_WHOLE, share], words, outcome="cache")
 
 
 def answer_turn(subject: Subject, table: BudgetTable | None) -> Answer | None:
@@ -495,4 +510,4 @@ def answer_turn(subject: Subject, table: BudgetTable | None) -> Answer | None:
         return None
     enough = Estimate(budget, None, 0, "number")
     words = {"reached": reached.text, "full": full.text}
-    return replace(subject.answer(TURN, "counted", enough, [full, reached], words), reached=guesses)
+    return replace(subject.answer("counted", enough, [full, reached], words), reached=guesses)

@@ -74,7 +74,7 @@ _OF_PAGE = {
     "Similarity": ("view", "shown"),
     "Budget": ("panel", "head"),
     "Compare": ("outcome", "recovery", "at", "methods"),
-    "Learn": ("step", "guesses"),
+    "Learn": ("step", "guesses", "lang"),
     "Guide": ("page",),
 }
 

@@ -93,6 +93,7 @@ def test_a_class_ends_when_its_last_step_is_after_a_refit(tmp_path: Path, monkey
 BENCH = Source.open(bundled.SETTINGS).bench
 FOUND, ANSWERS = find_lessons(BENCH)
 SUBJECT = replace(FOUND, tints=(0,) * 72, names=("A",) * 72)
+STEP = Step("refit", HeadMask.full(6, 12), (), 100, unit="answer", units="answers")
 
 
 @pytest.mark.parametrize("name", list(ANSWERS))
@@ -102,7 +103,7 @@ def test_before_the_guess_only_the_full_model_has_a_bar_and_no_head_is_removed(n
     step = Step(name, mask, question="?")
     before = describe_stage(SUBJECT, step, answer, answered=False, mask=mask)
     after = describe_stage(SUBJECT, step, answer, answered=True, mask=mask)
-    assert (len(before["bars"]), before["bars"][0]["kind"]) == (1, "full")
+    assert [bar["label"] for bar in before["bars"]] == ["all heads"]
     assert len(after["bars"]) > 1
     # A refit changes no head.
     assert bool(before["off"]) == (name == "refit")
@@ -110,15 +111,15 @@ def test_before_the_guess_only_the_full_model_has_a_bar_and_no_head_is_removed(n
 
 
 def test_the_names_of_classes_in_an_answer_are_no_markup() -> None:
-    answer = replace(ANSWERS["random"], meaning="It stays **odd**: [odd](there)")
-    app = open_part(draw_answer, Step("random", HeadMask.full(6, 12), (), 100, unit="answers"), answer)
+    answer = replace(ANSWERS["refit"], meaning="rejected", words={"reason": "**odd**: [odd](there)"})
+    app = open_part(draw_answer, SUBJECT, STEP, answer)
     shown = [one.value for one in app.markdown]
     assert any(r"\*\*odd\*\*" in words for words in shown)
     assert any(r"\[odd\]" in words for words in shown)
     # A measured whole number has no decimal place.
-    answer = replace(ANSWERS["random"], value=3.0, interval=None, sample="")
-    app = open_part(draw_answer, Step("random", HeadMask.full(6, 12), (), 100, unit="answers"), answer)
-    assert any("Measured: 3 answers." in one.value for one in app.markdown)
+    answer = replace(ANSWERS["refit"], value=3.0, interval=None, n=0)
+    app = open_part(draw_answer, SUBJECT, STEP, answer)
+    assert any(one.value.endswith(" 3 answers.") for one in app.markdown)
 
 
 MASK = HeadMask.of([0, 4, 5], 2, 4)

@@ -1,7 +1,10 @@
 """The steps of the course: what is removed, what answers say, and a class that guesses together."""
 
+import re
+import tomllib
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +16,7 @@ from documents import answers
 from cahp.features.learn import steps as module
 from cahp.features.learn.classroom import Classes, Classroom
 from cahp.features.learn.scene import HeadFamily, Prediction, Scene
-from cahp.features.learn.steps import DRAWS, REFITTED_DRAWS, Answer, Subject
+from cahp.features.learn.steps import DRAWS, ENGLISH, LANGUAGES, REFITTED_DRAWS, Subject
 from cahp.models.cards import CacheShape, Cost, Costs, ModelCard, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
@@ -25,6 +28,7 @@ from cahp.tasks.task import NEXT_TOKEN
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, OptionError, silent
 
+TEXTS = Path(module.__file__).with_name("texts")
 LAYERS, HEADS = 2, 4
 #: One head of each cluster stays: 0, 4 and 5.
 MASK = HeadMask.of([0, 4, 5], LAYERS, HEADS)
@@ -59,6 +63,7 @@ class Bench:
     ratio: Any = field(default_factory=lambda: ratio_of(0.85, 0.8, 0.9))
     cuts: bool = True
     card: Any = field(default_factory=lambda: SimpleNamespace(sha256="classifier", unit="head"))
+    class_names: tuple[str, ...] = ()
     evaluation: Texts = field(default_factory=lambda: texts(100))
     asked: list[HeadMask | None] = field(default_factory=list)
     refitted: list[HeadMask] = field(default_factory=list)
@@ -131,12 +136,19 @@ def gone(mask: HeadMask | None) -> list[int]:
     return [head for head in range(LAYERS * HEADS) if head not in mask.flat]
 
 
-def measure(name: str, subject: Subject) -> Answer:
+def measure(name: str, subject: Subject) -> Any:
+    """The answer to a step, with its sentences in English."""
     (found,) = (step.measure for step in subject.steps if step.name == name)
-    return found(silent)
+    measured = found(silent)
+    said = {part: subject.tell(name, getattr(measured, part), measured) for part in ("headline", "meaning")}
+    sample = f"{measured.n} {measured.units}"
+    bars = dict(subject.name_bars(name, measured))
+    return SimpleNamespace(
+        value=measured.value, interval=measured.interval, n=measured.n, sample=sample, bars=bars, **said
+    )
 
 
-def answer(name: str, bench: Bench) -> Answer:
+def answer(name: str, bench: Bench) -> Any:
     return measure(name, subject(bench))
 
 
@@ -153,6 +165,41 @@ def test_each_step_removes_what_it_asks_about() -> None:
     # Without heads that copy, a cluster is its family.
     clustered = replace(subject(TokenBench()), family=FAMILY).steps
     assert [step.name for step in clustered][1:4] == ["one-head", "one-cluster", "random"]
+
+
+@pytest.mark.parametrize("language", set(LANGUAGES) - {ENGLISH})
+def test_a_language_has_all_texts_with_the_same_values(language: str) -> None:
+    english, own = (tomllib.loads((TEXTS / f"{name}.toml").read_text("utf-8")) for name in (ENGLISH, language))
+    assert own.keys() <= english.keys()
+    common = subject(Bench()).words.keys() | own["unit-head"].keys() & own["unit-group"].keys()
+    for part, texts in english.items():
+        # What is only made of values is the same in all languages.
+        needed = {name for name, text in texts.items() if re.sub(r"\{.*?\}|[%\d]", "", str(text)).strip(", []'")}
+        missing = needed - own.get(part, {}).keys()
+        unknown = own.get(part, {}).keys() - texts.keys()
+        assert not missing, f"{language}.toml lacks {sorted(missing)} of [{part}]"
+        assert not unknown or part.startswith("unit-"), f"{language}.toml has unknown {sorted(unknown)} in [{part}]"
+        for name in needed:
+            english_values, values = (set(re.findall(r"\{([a-z_-]+)", str(one[part][name]))) for one in (english, own))
+            assert values <= english_values | common, f"[{part}] {name} in {language}.toml: {values - english_values}"
+
+
+def test_what_a_language_lacks_is_said_in_english(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "en.toml").write_bytes((TEXTS / "en.toml").read_bytes())
+    (tmp_path / "xx.toml").write_text('[page]\nlanguage = "Xx"\n')
+    monkeypatch.setattr(module, "_TEXTS", tmp_path)
+    texts = module.read_texts.__wrapped__("xx")
+    assert (texts["page"]["language"], texts["page"]["figures"], texts["head"]["short"]) == ("Xx", "Figures", "A {one}")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_step_is_told_in_each_language(language: str) -> None:
+    for bench in (Bench(), TokenBench(loss=lambda mask: 1.5)):
+        told = replace(subject(bench), language=language)
+        assert all(step.title and step.doing for step in told.steps)
+        for step in told.steps:
+            if step.measure is not None:
+                assert measure(step.name, told).headline
 
 
 def test_the_head_that_is_shown_is_removed_alone() -> None:
@@ -215,7 +262,7 @@ def test_half_of_the_heads_save_at_most_the_share_of_attention() -> None:
     # The cache is counted.
     result = answer("cache", TokenBench())
     # 3 of 8 groups stay.
-    assert (result.value, result.interval, result.sample) == (62.5, None, "")
+    assert (result.value, result.interval, result.n) == (62.5, None, 0)
     assert "128 bytes per token before, 48 after" in result.meaning
     with pytest.raises(OptionError, match="not known"):
         measure("cache", subject(TokenBench(), cache=None))

@@ -2,6 +2,7 @@
 // and the own guess below.
 
 import { make } from "../../../board/core/elements.js";
+import { fill } from "./texts.js";
 
 const BINS = 36; // of the histogram, where guesses have no fewer values
 const TALL = 58; // px of its highest column
@@ -9,11 +10,11 @@ const TALL = 58; // px of its highest column
 export default function ({ data, parentElement }) {
   if (!data) return;
   parentElement.querySelector(".axis")?.remove();
-  const { begin, end, unit, value, low, high, guess, guesses, middle, label } = data;
+  const { begin, end, value, low, high, guess, guesses, unit, units, texts } = data;
   const root = make("div", guesses.length ? "axis crowd" : "axis", parentElement);
-  const amount = (number) => `${number} ${number === 1 ? unit.replace(/s$/, "") : unit}`;
+  const say = (text, number) => fill(text, { amount: `${number} ${number === 1 ? unit : units}`, count: guesses.length });
+  const measured = say(texts.measured, value), said = [measured];
   root.setAttribute("role", "img");
-  root.setAttribute("aria-label", label);
   const share = (number) => (100 * (number - begin)) / Math.max(1e-9, end - begin);
   const put = (className, number, text) => {
     const mark = make("span", className, root, text);
@@ -37,9 +38,17 @@ export default function ({ data, parentElement }) {
   for (const tick of [begin, (begin + end) / 2, end]) put("tick", tick, `${Math.round(tick)}`);
   if (high > low) put("band", low).style.width = `${share(high) - share(low)}%`;
   put("measured", value);
-  put("measured-words", value, `measured: ${amount(value)}`);
-  if (middle) make("span", "class-words", root, `grey: the class. ${middle}`);
-  if (guess == null) return;
-  put("own", guess);
-  put("own-words", guess, `you: ${amount(guess)}`);
+  put("measured-words", value, measured);
+  if (guesses.length) {
+    // They are sorted.
+    const middle = (guesses[Math.floor((guesses.length - 1) / 2)] + guesses[Math.floor(guesses.length / 2)]) / 2;
+    said.push(say(texts.class, middle));
+    make("span", "class-words", root, said.at(-1));
+  }
+  if (guess != null) {
+    said.push(say(texts.you, guess));
+    put("own", guess);
+    put("own-words", guess, said.at(-1));
+  }
+  root.setAttribute("aria-label", said.join(". "));
 }

@@ -1,13 +1,22 @@
 // The outcome step by step, as a Streamlit component: a dot for each step, and a line as far as the person has guessed.
 
 import { draw, make } from "../../../board/core/elements.js";
+import { fill } from "./texts.js";
 
 const HIGH = 74, TOP = 12;
+const LOWEST = 0.6; // of the axis, unless an outcome is below
 
 export default function ({ data, parentElement }) {
   if (!data) return;
   parentElement.querySelector(".line")?.remove();
-  const { points, at, label, lowest } = data;
+  const { at, median } = data;
+  // Of random selections, the ends of their range are drawn, too.
+  const points = data.points.map((point) => {
+    if (point.step !== "random" || !point.ends) return point;
+    return { ...point, low: point.ends[0], high: point.ends[1], text: fill(median, { amount: point.text }) };
+  });
+  const lowest = Math.min(LOWEST, ...points.map(({ low, value }) => low ?? value ?? 1));
+  const label = points.filter(({ text }) => text).map(({ short, text }) => `${short}: ${text}`).join("; ");
   const count = points.length;
   const root = make("div", "line", parentElement);
   const width = 100 * count;

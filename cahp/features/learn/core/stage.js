@@ -2,6 +2,7 @@
 // about moves when its answer comes, and not before.
 import { make } from "../../../board/core/elements.js";
 import { arcs } from "./sentence.js";
+import { fill } from "./texts.js";
 
 const WORD_MS = 350; // a word of the sentence
 const HEAD_MS = 180; // a head that leaves
@@ -10,7 +11,7 @@ const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 export default function ({ data, parentElement }) {
   if (!data) return;
-  const { answered, off, bars, label, ...scene } = data;
+  const { answered, off, bars, ...scene } = data;
   const drawn = JSON.stringify(scene), said = JSON.stringify([answered, off, bars]);
   let stage = stages.get(parentElement);
   if (stage?.drawn !== drawn) {
@@ -40,13 +41,13 @@ function build(stage, data) {
 }
 
 // Draw the arcs word by word; a slider and a button show any part again.
-function play(stage, { words }) {
+function play(stage, { words, texts }) {
   const total = words.length;
   const row = make("div", "reading", stage.root);
   const slider = make("input", "", row);
   Object.assign(slider, { type: "range", min: 1, max: total, value: total });
-  slider.setAttribute("aria-label", "Words that were read");
-  const again = make("button", "again", row, "Draw again");
+  slider.setAttribute("aria-label", texts.reading);
+  const again = make("button", "again", row, texts.again);
   again.type = "button";
   const show = (count) => {
     slider.value = count;
@@ -90,7 +91,7 @@ function board(parent, { layers, heads, fills, inks, names, striped }) {
 
 function answer(stage, data, moves) {
   if (data.drops) data.answered ? stage.picture.drop() : stage.picture.show(data.words.length);
-  stage.root.querySelector(".grid").setAttribute("aria-label", data.label);
+  stage.root.querySelector(".grid").setAttribute("aria-label", fill(data.texts.board, { ...data, removed: data.off.length }));
   const off = new Set(data.off);
   stage.cells.forEach((cell, head) => {
     cell.style.transitionDelay = moves && off.has(head) ? `${Math.min(HEAD_MS * data.off.indexOf(head), 2500)}ms` : "";
@@ -98,21 +99,23 @@ function answer(stage, data, moves) {
   });
   const { bars } = stage;
   bars.replaceChildren();
-  for (const bar of data.bars) {
-    const row = make("div", `bar ${bar.kind}`, bars);
+  // A refit climbs from what it was before.
+  const from = data.bars[data.step === "refit" ? 2 : 0]?.value;
+  data.bars.forEach((bar, index) => {
+    const row = make("div", `bar ${["full", "now"][index] ?? "beside"}`, bars);
     make("span", "label", row, bar.label);
     const track = make("span", "track", row);
-    const fill = make("span", "fill", track);
-    fill.style.width = `${100 * (moves && bar.from !== undefined ? bar.from : bar.value)}%`;
-    if (bar.low !== undefined) {
+    const filled = make("span", "fill", track);
+    filled.style.width = `${100 * (moves && from !== undefined ? from : bar.value)}%`;
+    if (bar.ends && index) {
       const spread = make("span", "spread", track);
-      spread.style.left = `${100 * bar.low}%`;
-      spread.style.width = `${100 * (bar.high - bar.low)}%`;
+      spread.style.left = `${100 * bar.ends[0]}%`;
+      spread.style.width = `${100 * (bar.ends[1] - bar.ends[0])}%`;
     }
     make("span", "value", row, bar.text);
     // The browser draws the old width first.
-    if (moves) setTimeout(() => (fill.style.width = `${100 * bar.value}%`), 60);
-  }
+    if (moves) setTimeout(() => (filled.style.width = `${100 * bar.value}%`), 60);
+  });
   if (!data.bars.length) return;
   const ends = make("div", "ends", make("div", "bar scale", bars));
   for (const share of [0, 50, 100]) make("span", "", ends, `${share} %`);
