@@ -222,6 +222,7 @@ _RANKED = {
     "sst5-20": ("minilm-sst5", 20),
     "sst5-tested": ("minilm-sst5-tested", 12),
     "bbc-seeds": ("minilm-bbc-20", 12),
+    "sst5-seeds": ("minilm-sst5-16", 12),
     "smollm2": ("smollm2", 72),
     "smollm2-45": ("smollm2", 45),
 }
