@@ -33,6 +33,7 @@ COMMANDS = (
     commands.attribute,
     experiment.experiment,
     experiment.reproduce,
+    experiment.chat,
     doctor.doctor,
     explore.explore,
 )

@@ -53,6 +53,17 @@ def reproduce(call: Call, arguments: list[str] | None) -> None:
     experiment.do(call, "reproduce", arguments)
 
 
+@command(
+    _ARGUMENTS.but(help="What it takes; see `cahp experiment chat --help`."),
+    of_call=(),
+    passes_on=True,
+    example="cahp chat cahp-run",
+)
+def chat(call: Call, arguments: list[str] | None) -> None:
+    """Talk to a pruned language model, beside the model with all heads."""
+    experiment.do(call, "chat", arguments)
+
+
 def find_scripts() -> dict[str, Path]:
     """Find the scripts by name; a module that scripts share begins with an underscore."""
     files = sorted((models.assets() / "experiments").glob("*.py"))
