@@ -127,7 +127,7 @@ def read_lines() -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Talk, line by line."""
-    parser = argparse.ArgumentParser(prog="cahp chat", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="cahp experiment chat", description=__doc__.splitlines()[0])
     parser.add_argument("run", help="folder of a run of a language model")
     parser.add_argument("--text", action="append", help="say this and end; may be repeated (default: read lines)")
     parser.add_argument("--tokens", type=int, default=TOKENS, help=f"most tokens of an answer (default: {TOKENS})")
