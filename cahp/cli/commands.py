@@ -84,6 +84,7 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
         else:
             write_run(output, run, table=run.table)
             call.wrote(output.describe(names))
+            call.wrote("  next      name this folder to cahp explore, report, export or evaluate")
 
 
 @command(

@@ -173,6 +173,7 @@ def test_a_run_prints_its_protocol_and_speaks_of_tokens(source: list[object], tm
     answer = call("prune", *source, *quick, "--budget", 6, "--recover", "refit", "--out", tmp_path / "out")
     assert (answer.code, answer.err) == (0, "")
     said = answer.out
+    assert said.splitlines()[-1].startswith("  next      name this folder to cahp explore, ")
     documents = json.loads((tmp_path / "out" / "run.json").read_text())["protocol"]["documents"]
     assert f"Measured on 128 tokens of {documents} documents in windows of 16 tokens, without overlap " in said
     (counts,) = (line.split()[1:] for line in said.splitlines() if line.startswith("  n "))
